@@ -1,0 +1,1 @@
+"""Lint of playbooks and frozen plans, apart from what makes them."""

@@ -1,0 +1,1 @@
+"""The command line: a face only, no decision is made here."""

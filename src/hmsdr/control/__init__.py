@@ -1,0 +1,1 @@
+"""The long-running processes around the pure core: agent and guard."""

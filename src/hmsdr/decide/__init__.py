@@ -1,0 +1,1 @@
+"""The pure core: (state, event, now) -> (state, decisions with typed reasons). No clock, network or store."""

@@ -1,0 +1,1 @@
+"""Declaring, acknowledging, checklists, communications, review."""

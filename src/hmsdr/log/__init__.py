@@ -1,0 +1,1 @@
+"""The append-only event log, its folds, and the authority record; one contract for every store."""

@@ -1,0 +1,1 @@
+"""What was decided beforehand: frozen models, loaded from YAML."""

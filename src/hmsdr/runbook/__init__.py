@@ -1,0 +1,1 @@
+"""Steps, their catalogue, and the runner that executes a frozen plan durably."""

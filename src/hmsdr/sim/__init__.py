@@ -1,0 +1,1 @@
+"""The simulated world and the checkers that stand outside. Nothing in production imports it."""

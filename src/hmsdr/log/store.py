@@ -1,0 +1,67 @@
+"""The contract of the event log and of the authority record; one test suite runs against every store.
+
+Both promise compare-and-swap and nothing more. A store decides nothing about what may be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hmsdr.decide.authority import Authority
+from hmsdr.errors import FailedError
+from hmsdr.log.events import Event, Head, NewEvent
+
+
+class StoreError(FailedError):
+    """The store could not be read or written; whether an append took effect is then not known."""
+
+
+class HeadMovedError(StoreError):
+    """Somebody else appended first; nothing was written. Read on, then try again."""
+
+
+class TermOverError(StoreError):
+    """Another writer took over under a newer term; nothing was written. Stop acting at once."""
+
+
+class EventLog(Protocol):
+    """Append-only log whose head (sequence and term) every append is compared with."""
+
+    async def head(self) -> Head:
+        """The current head."""
+        ...
+
+    async def read(self, after: int = 0, *, subject: str | None = None) -> list[Event]:
+        """Events with a sequence above `after`, in order; with `subject`, only those about it."""
+        ...
+
+    async def append(self, events: Sequence[NewEvent], *, expected: Head) -> Head:
+        """Append all of `events` in one transaction if the head is still `expected`.
+
+        Raises:
+            HeadMovedError: the sequence moved on under the same term.
+            TermOverError: a newer term began.
+            StoreError: not stored, or not known to be.
+        """
+        ...
+
+    async def begin_term(self, leader: str) -> Head:
+        """Begin a new term for `leader`; every append under an older term is refused from then on."""
+        ...
+
+
+class AuthorityStore(Protocol):
+    """Keeper of the one authority record."""
+
+    async def read_authority(self) -> Authority:
+        """The record as of now. Never a reason to take the right away (SAFETY rule 4)."""
+        ...
+
+    async def swap_authority(self, expected: Authority, new: Authority) -> bool:
+        """Put `new` in place of `expected`; False when the record is not `expected` any more.
+
+        Raises:
+            StoreError: unclear answer; it may or may not have been swapped.
+        """
+        ...
