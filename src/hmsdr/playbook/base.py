@@ -6,7 +6,8 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -16,21 +17,25 @@ DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 class Model(BaseModel):
     """Base of all playbook models: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, use_attribute_docstrings=True
+    )
 
 
 def parse_duration(value: Any) -> timedelta:
     """Read ``"5m"``, ``"1h30m"``, ``"500ms"`` or a timedelta.
 
     Raises:
-        ValueError: the text is not a duration with a unit.
+        ValueError: the text is not a duration with a unit (pydantic's own subclass of it).
     """
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value):
-        msg = f"expected a duration such as '30s', '5m' or '1h30m', found {value!r}"
-        raise ValueError(msg)
-    return timedelta(seconds=sum(float(n) * _UNIT_SECONDS[u] for n, u in _DURATION.findall(value)))
+    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value.strip(), re.ASCII):
+        raise PydanticCustomError("duration", "a duration such as 30s, 5m or 1h30m")
+    try:
+        return timedelta(seconds=sum(float(n) * _UNIT_SECONDS[u] for n, u in _DURATION.findall(value)))
+    except OverflowError:
+        raise PydanticCustomError("duration", "a duration of less than a million years") from None
 
 
 def format_duration(value: timedelta) -> str:
@@ -52,3 +57,18 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["30s", "5m", "1h30m"]}),
 ]
+
+REFERENCE_PATTERN = r"^\$\{(env:[A-Za-z_][A-Za-z0-9_]*|file:[^{}]+)\}$"
+"""How a playbook refers to a value that is kept elsewhere."""
+
+Secret = Annotated[
+    SecretStr, WithJsonSchema({"type": "string", "pattern": REFERENCE_PATTERN, "examples": ["${env:NAME}"]})
+]
+"""A secret. A playbook file may only refer to it; the loader refuses one that stands there literally."""
+
+
+class RelativePath:
+    """Marks a text as a path: the loader makes it absolute, starting at the file in which it stands."""
+
+
+PathText = Annotated[str, RelativePath()]

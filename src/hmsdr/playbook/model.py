@@ -17,6 +17,7 @@ from hmsdr.playbook.people import (
     Severity,
     SeverityName,
 )
+from hmsdr.playbook.procedures import Procedures
 from hmsdr.playbook.thresholds import Thresholds
 from hmsdr.playbook.topology import (
     Aws,
@@ -36,28 +37,49 @@ class Playbook(Model):
     """A hospital's disaster-recovery playbook."""
 
     schema_version: Literal[1] = Field(alias="schema", default=1)
+    """Version of this format."""
     name: str
+    """What the playbook is called in reports."""
     overlay: str | None = None
     """Name of the overlay that was laid over the base, when there was one; shown in every report."""
     regions: Annotated[dict[RegionName, Region], Field(min_length=2, max_length=2)]
+    """The two regions, by name."""
     home_region: RegionName
     """The region that is active in calm times."""
     witness: Witness
+    """The third site."""
     services: Annotated[dict[str, Service], Field(min_length=1)]
+    """The hospital's services, by short name."""
     traffic: Traffic
+    """How users find the active region."""
     aws: Aws = Aws()
+    """The AWS APIs."""
     prometheus: Prometheus
+    """The monitoring."""
     database: DatabasePolicy
+    """Promises about PostgreSQL and the right to write."""
     cache: CachePolicy = CachePolicy()
+    """Promises about Redis."""
     store: Store
+    """Event log and write authority."""
     thresholds: Thresholds
+    """Figures that decisions are made by."""
     severities: dict[SeverityName, Severity]
+    """The four severities."""
     people: tuple[Person, ...]
+    """Everybody who can be called."""
     roles: dict[str, Role]
+    """Roles of the response team, by short name."""
     contacts: Contacts
+    """Contact lists."""
     audiences: dict[str, Audience]
+    """Groups outside the response team, by short name."""
     cadence: Cadence
+    """When words are due."""
     channels: InternalChannels
+    """Internal channels."""
+    procedures: Procedures
+    """When things around a failover are due."""
 
     def other_region(self, name: str) -> str:
         """The region that is not `name`."""

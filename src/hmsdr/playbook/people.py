@@ -15,60 +15,81 @@ class Severity(Model):
     """One severity: what it means and how fast somebody must answer (CL-1, CL-2)."""
 
     title: str
+    """Short name."""
     meaning: str
+    """What must be the case for this severity."""
     response: Duration
+    """Somebody must have answered after this long."""
 
 
 class Person(Model):
     """Somebody who can be called (CO-1)."""
 
     name: str
+    """Name; roles refer to it."""
     phone: Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")]
     """E.164: a plus sign and 7 to 15 digits."""
     email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+    """Email address."""
 
 
 class Role(Model):
     """A role of the response team: who holds it, and who backs them up. Names of people."""
 
     title: str
+    """What people call the role."""
     primary: str
+    """Name of the person who holds it."""
     backup: str | None = None
+    """Name of the person who is called when the first does not answer."""
 
 
 class Contact(Model):
     """An entry of the emergency and vendor lists (CO-2)."""
 
     name: str
+    """Who or what is reached."""
     reach: str
+    """Phone number, email address or URL."""
     note: str = ""
+    """What the caller should know."""
 
 
 class Contacts(Model):
     """The emergency list and the vendor list (CO-2, AP-2)."""
 
     emergency: dict[str, tuple[Contact, ...]]
+    """Emergency lists by name."""
     vendors: dict[str, tuple[Contact, ...]]
+    """Vendor lists by name."""
 
 
 class Audience(Model):
     """A group outside the response team and how it is told (CM-3)."""
 
     title: str
+    """What people call the group."""
     channels: tuple[Literal["email", "sms", "banner", "automated-message", "direct"], ...]
+    """How it is told."""
 
 
 class Cadence(Model):
     """When words are due (CM-2)."""
 
     first_word: Duration
+    """First word after detection, at the latest."""
     update: Duration
+    """Longest time between two updates while it lasts."""
     resolution: Duration
+    """Resolution notice after resolving, at the latest."""
 
 
 class InternalChannels(Model):
     """Internal channels in order of preference (CM-1)."""
 
     primary: str
+    """Used first."""
     backup: str
+    """Used when the first fails."""
     escalation: str
+    """Used when both fail."""

@@ -13,46 +13,63 @@ class Probing(Model):
     """How often and how patiently the systems are asked."""
 
     interval: Duration
+    """Time from one probe of a system to the next."""
     timeout: Duration
+    """A probe that takes longer counts as no answer."""
 
 
 class Triggers(Model):
     """How long a condition must last before a failover is decided (FA-1)."""
 
     region_unreachable: Duration
+    """The active region cannot be reached for this long."""
     critical_services_unavailable: Duration
+    """Critical services do not answer for this long."""
 
 
 class Verification(Model):
     """What independent evidence a failover needs (FA-3)."""
 
     sites: Annotated[int, Field(ge=2)] = 2
+    """Sites that must agree."""
     kinds: Annotated[int, Field(ge=2)] = 2
+    """Kinds of path (public, the region's own, database …) that must agree."""
     deadline: Duration
+    """Verification that takes longer holds the failover and alerts."""
 
 
 class Gates(Model):
     """The prerequisites of a failover (FM-1)."""
 
     replication_lag: Duration
+    """Largest replication lag, in time."""
     replication_lag_bytes: Annotated[int, Field(ge=0)]
+    """Largest replication lag, in bytes."""
     last_known_lag_age: Duration
     """With the primary gone, its last measured lag counts only when it is not older than this."""
     backup_age: Duration
+    """Largest age of the newest backup."""
 
 
 class Targets(Model):
     """Recovery objectives."""
 
     rto: Duration
+    """From the first failed user request to the first success."""
     rpo: Duration
+    """Writes of this long may be lost."""
 
 
 class Thresholds(Model):
     """All figures."""
 
     probing: Probing
+    """How the systems are asked."""
     triggers: Triggers
+    """When a failover is decided."""
     verification: Verification
+    """What must be proved first."""
     gates: Gates
+    """What must hold before a failover."""
     targets: Targets
+    """What it is measured against."""

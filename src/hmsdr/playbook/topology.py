@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from hmsdr.playbook.base import Duration, Model
+from hmsdr.playbook.base import Duration, Model, PathText, Secret
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 RegionName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
@@ -20,9 +20,11 @@ class Kubernetes(Model):
     """How to reach a region's Kubernetes API: a kubeconfig and one of its contexts."""
 
     context: str
-    kubeconfig: str | None = None
+    """Context of the kubeconfig."""
+    kubeconfig: PathText | None = None
     """Path of the kubeconfig; None means $KUBECONFIG or ~/.kube/config, as kubectl does."""
     namespace: str = "hms-system"
+    """Namespace of the hospital's services and databases."""
 
 
 class PostgresInstance(Model):
@@ -31,34 +33,46 @@ class PostgresInstance(Model):
     instance: str
     """Its name in the write authority: unique in the playbook, set as PostgreSQL's cluster_name."""
     host: str
+    """Name or address that hmsdr connects to."""
     port: Port = 5432
+    """TCP port."""
     service_host: str
     """The value that DATABASE_HOST takes in applications that use this instance."""
     database: str = "hms"
+    """Database of the hospital."""
     user: str = "postgres"
-    password: SecretStr | None = None
+    """User that hmsdr connects as; it may promote and see pg_stat_replication."""
+    password: Secret | None = None
+    """Password of the user; unset means the server asks for none."""
     statefulset: str
+    """StatefulSet in which the server runs."""
     slot: str
     """The replication slot on the other region's primary through which this instance follows it."""
     data_directory: str = "/var/lib/postgresql/data"
+    """Data directory inside the pod, for the commands that people run."""
 
 
 class RedisInstance(Model):
     """A region's Redis server."""
 
     host: str
+    """Name or address that hmsdr connects to."""
     port: Port = 6379
+    """TCP port."""
     service_host: str
     """The value that REDIS_HOST takes in applications that use this instance."""
-    password: SecretStr | None = None
+    password: Secret | None = None
+    """Password; unset means the server asks for none."""
     statefulset: str
+    """StatefulSet in which the server runs."""
 
 
 class AgentEndpoint(Model):
     """The agent beside a region's database, see SAFETY rules 3, 5, 6, 9."""
 
     url: str
-    key: SecretStr
+    """Where the agent answers."""
+    key: Secret
     """Shared key with which requests to the agent are authenticated."""
 
 
@@ -75,7 +89,9 @@ class Backups(Model):
     """Where a region's backups lie."""
 
     bucket: str
+    """Bucket of the region's own backups."""
     prefix: str = "databases/"
+    """Key prefix of database backups in the bucket."""
     copy_bucket: str
     """Bucket in another region that keeps a copy, so that no backup lies only where it is needed."""
 
@@ -84,37 +100,52 @@ class Region(Model):
     """One region of the hospital."""
 
     title: str
+    """What people call the region."""
     kubernetes: Kubernetes
+    """Its Kubernetes API."""
     postgres: PostgresInstance
+    """Its PostgreSQL server."""
     redis: RedisInstance
+    """Its Redis server."""
     agent: AgentEndpoint
+    """Its agent."""
     ingress: Ingress
+    """Its way in."""
     backups: Backups
+    """Its backups."""
 
 
 class Witness(Model):
     """The third site: it observes and votes, and serves no patients."""
 
     name: str
+    """Name of the site; not one of the regions."""
     title: str
+    """What people call it."""
 
 
 class Replicas(Model):
     """How many pods a service runs in the active region, and in the standby as its pilot light."""
 
     active: Annotated[int, Field(ge=1)]
+    """Pods in the active region."""
     standby: Annotated[int, Field(ge=0)]
+    """Pods in the standby region."""
 
 
 class Service(Model):
     """One of the hospital's services."""
 
     title: str
+    """What people call the service."""
     deployment: str
+    """Deployment in which it runs."""
     health_path: Annotated[str, Field(pattern=r"^/")]
     """Path of its health check below the public URL and below each region's ingress URL."""
     critical: bool
+    """Whether the hospital cannot work without it; critical services drive a trigger of failover."""
     replicas: Replicas
+    """How many pods it runs."""
     tables: tuple[str, ...] = ()
     """Tables that hold its data, for consistency checks."""
 
@@ -123,9 +154,13 @@ class Aws(Model):
     """How to reach the AWS APIs; unset fields mean the SDK's own defaults."""
 
     region: str = "us-east-1"
+    """Region of the API endpoints."""
     endpoint_url: str | None = None
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
+    """URL of all AWS APIs, for tests and the lab."""
+    access_key_id: Secret | None = None
+    """Access key; unset means the SDK's own credentials."""
+    secret_access_key: Secret | None = None
+    """Secret of the access key."""
 
 
 class Traffic(Model):
@@ -136,13 +171,16 @@ class Traffic(Model):
     hosted_zone: str
     """Name of the Route 53 hosted zone, with or without the final dot."""
     record: str
+    """Name of the weighted records."""
     record_type: Literal["A", "CNAME"] = "A"
+    """A for addresses, CNAME for names."""
     ttl: Annotated[int, Field(ge=1, le=86400)] = 60
+    """Seconds that resolvers may keep an answer."""
     epoch_record: str
     """Name of the TXT record that carries the epoch in the same batch (SAFETY rule 12)."""
     resolvers: tuple[str, ...] = ()
     """DNS servers to ask, ``address`` or ``address:port``; empty means the system's."""
-    ca_file: str | None = None
+    ca_file: PathText | None = None
     """Certificate authority for the hospital's own endpoints; None means the system's store."""
 
 
@@ -150,12 +188,14 @@ class Prometheus(Model):
     """Where Prometheus answers."""
 
     url: str
+    """Base URL of its HTTP API."""
 
 
 class DatabasePolicy(Model):
     """What is promised about the database."""
 
     mode: Literal["asynchronous", "synchronous"] = "asynchronous"
+    """Asynchronous: a failover may lose the last writes. Synchronous: it loses none, and writes wait for the standby."""
     lease: Duration
     """Length of the right to write (SAFETY rules 1, 4, 8)."""
     drift_margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -175,5 +215,6 @@ class Store(Model):
     """Where the event log and the write authority are kept."""
 
     kind: Literal["sqlite"] = "sqlite"
-    path: str
-    """File of the SQLite store; relative paths start at the playbook's directory."""
+    """SQLite, on one machine."""
+    path: PathText
+    """File of the SQLite store; a relative path starts at the file in which it stands."""

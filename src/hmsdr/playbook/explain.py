@@ -1,0 +1,80 @@
+"""Pydantic's validation errors as findings that name place, value, what is allowed, and the nearest valid name."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
+
+from hmsdr.playbook import fields
+from hmsdr.playbook.document import Node
+from hmsdr.playbook.findings import Finding, Keys, nearest, one_of
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_LONGEST = 60
+_NULL = "null removes a key of the playbook that is extended; there is none here."
+
+
+def describe(node: Node | None) -> str:
+    """What stands at a place, short and printable. A reference is shown as it is written, never its value."""
+    value = node.value if node else None
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, tuple):
+        return "a list"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}… ({len(shown)} characters)"
+
+
+def explain(error: ValidationError, tree: Node, model: type[BaseModel]) -> list[Finding]:
+    """All findings of `error`, which came from validating the values of `tree` as `model`."""
+    details = error.errors(include_url=False, include_input=False)
+    return [_finding(detail, tree, model) for detail in details]
+
+
+def _finding(detail: ErrorDetails, tree: Node, model: type[BaseModel]) -> Finding:
+    keys: Keys = tuple(detail["loc"])
+    of_key = bool(keys) and keys[-1] == "[key]"
+    keys = keys[:-1] if of_key else keys
+    node = tree.find(keys)
+    mark = node.mark if node and not of_key else tree.locate(keys)
+    if detail["type"] == "extra_forbidden":
+        return _unknown(keys, tree, model)
+    if detail["type"] == "missing":
+        wanted = fields.at(model, keys[:-1])
+        owner = fields.model_of(wanted)
+        meaning = _meaning(owner, str(keys[-1])) if owner else ""
+        return Finding(keys, "nothing", "a value; it is required", meaning, mark=mark)
+    found = f"the key {keys[-1]!r}" if of_key else describe(node)
+    if detail["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+        word = str(keys[-1]) if of_key else str(node.value if node else "")
+        if names:
+            return Finding(keys, found, one_of(names), nearest(word, names), mark=mark)
+    allowed = re.sub(r"^(Input should be |Value error, |String should )", "", detail["msg"])
+    remedy = _NULL if node is not None and node.value is None else ""
+    return Finding(keys, found, allowed, remedy, mark=mark)
+
+
+def _unknown(keys: Keys, tree: Node, model: type[BaseModel]) -> Finding:
+    owner = fields.model_of(fields.at(model, keys[:-1]))
+    names = fields.names_of(owner) if owner else ()
+    name = str(keys[-1])
+    there = tree.find(keys[:-1])
+    free = [known for known in names if there is None or known not in there.entries()]
+    hint = nearest(name, free) or nearest(name, names)
+    return Finding(keys, f"the unknown key {name!r}", one_of(names), hint, mark=tree.locate(keys))
+
+
+def _meaning(model: type[BaseModel], name: str) -> str:
+    for field, info in model.model_fields.items():
+        if (info.alias or field) == name and info.description:
+            return f"{name}: {' '.join(info.description.split())}"
+    return ""
