@@ -1,0 +1,86 @@
+"""What an action is: check, act, verify, and what a person would do by hand instead.
+
+An action is typed Python with declared arguments. `check` asks whether the goal already holds, `act` does
+it, `verify` asks for proof; so it can be run again after a crash, retried, or found done by a human. It
+takes no decision: what to do was decided in the plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from hmsdr.playbook.base import Model
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.systems import Systems
+
+ArgsT = TypeVar("ArgsT", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether a goal holds, and what was observed (JSON values, no secrets, no patient data)."""
+
+    holds: bool
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    waiting_for: str | None = None
+    """When it does not hold: what for, in words an operator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """The same by hand: complete shell commands, what they print when all is well, what to do otherwise."""
+
+    commands: tuple[str, ...]
+    expected: str
+    troubleshooting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What an action may use: the systems, the run's id, how long is left, and a way to show progress."""
+
+    systems: Systems
+    run: str
+    ends_at: float
+    """Event-loop time at which this attempt's deadline passes."""
+    progress: Callable[[str], None]
+
+    def remaining(self, at_most: float = float("inf")) -> float:
+        """Seconds left before the deadline, at least one millisecond and not more than `at_most`."""
+        return max(0.001, min(at_most, self.ends_at - asyncio.get_running_loop().time()))
+
+
+class Action(ABC, Generic[ArgsT]):
+    """Base of actions. Without state: one instance serves every step that names it."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Args: type[ArgsT]
+
+    @abstractmethod
+    async def check(self, context: StepContext, args: ArgsT) -> Check:
+        """Does the goal hold already?"""
+
+    @abstractmethod
+    async def act(self, context: StepContext, args: ArgsT) -> Mapping[str, Any]:
+        """Do it; idempotent. What is returned goes into the log, and to `UndoableAction.undo`."""
+
+    async def verify(self, context: StepContext, args: ArgsT) -> Check:
+        """Proof that the goal holds; asked again and again until the deadline. By default `check`."""
+        return await self.check(context, args)
+
+    @abstractmethod
+    def manual(self, playbook: Playbook, args: ArgsT) -> Manual:
+        """What a person would do by hand."""
+
+
+class UndoableAction(Action[ArgsT]):
+    """An action whose effect a rollback can take back."""
+
+    @abstractmethod
+    async def undo(self, context: StepContext, args: ArgsT, output: Mapping[str, Any]) -> None:
+        """Put back what was there before `act`, as its output tells; idempotent."""

@@ -1,0 +1,224 @@
+"""Makes a runbook into a frozen plan: parameters checked against the topology, every reference resolved.
+
+Pure: the same runbook, playbook, parameters, mode and epoch always give the same plan. What cannot be
+resolved is refused here, before anything runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from hmsdr.errors import RefusedError
+from hmsdr.playbook.findings import Finding, Keys, nearest
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.catalogue import Catalogue
+from hmsdr.runbook.definition import Runbook, StageDefinition, StepDefinition, Together
+from hmsdr.runbook.plan import Mode, Plan, PlannedStage, PlannedStep, Rollback, canonical_hash
+
+_REFERENCE = re.compile(r"\$\{([a-z_-]+)\}")
+
+
+def freeze(
+    runbook: Runbook,
+    playbook: Playbook,
+    catalogue: Catalogue,
+    parameters: Mapping[str, str],
+    *,
+    mode: Mode,
+    epoch: int,
+) -> Plan:
+    """The plan.
+
+    Raises:
+        RefusedError: a parameter is missing, unknown, or names no region or service of the playbook.
+        PlaybookError: a step names an unknown action, argument or reference; with file and line.
+    """
+    definition = runbook.definition
+    _check_parameters(runbook, playbook, parameters)
+    values: dict[str, Any] = {**parameters, "epoch": epoch, "next_epoch": epoch + 1, "mode": mode}
+    findings: list[Finding] = []
+    stages = []
+    previous: tuple[str, ...] = ()
+    for number, stage in enumerate(definition.stages):
+        resolver = _Resolver(runbook, playbook, catalogue, values=values, mode=mode, findings=findings)
+        stages.append(resolver.stage(("stages", number), stage, previous))
+        previous = (stage.stage,)
+    runbook.refuse(findings)
+    rollback = definition.rollback
+    return Plan(
+        runbook=definition.runbook,
+        title=_resolve(definition.title, values),
+        mode=mode,
+        parameters=dict(parameters),
+        epoch=epoch,
+        playbook=playbook.name if playbook.overlay is None else f"{playbook.name} + {playbook.overlay}",
+        playbook_hash=playbook_hash(playbook),
+        stages=tuple(stages),
+        rollback=rollback
+        and Rollback(
+            runbook=rollback.runbook,
+            parameters={key: _resolve(text, values) for key, text in rollback.parameters.items()},
+        ),
+    )
+
+
+def playbook_hash(playbook: Playbook) -> str:
+    """SHA-256 of the playbook; secrets count as stars, so that the hash tells nothing of them."""
+    return canonical_hash(playbook.model_dump(mode="json"))
+
+
+def _check_parameters(runbook: Runbook, playbook: Playbook, parameters: Mapping[str, str]) -> None:
+    wanted = runbook.definition.parameters
+    doing = f"planning {runbook.definition.runbook}"
+    for name in parameters.keys() - wanted.keys():
+        raise RefusedError(doing, f"unknown parameter {name!r}", f"It takes: {', '.join(wanted)}")
+    for name, kind in wanted.items():
+        if name not in parameters:
+            raise RefusedError(doing, f"the parameter {name!r} is missing", f"Give the {kind}'s name")
+        known = playbook.regions if kind == "region" else playbook.services
+        if parameters[name] not in known:
+            hint = nearest(parameters[name], known)
+            raise RefusedError(
+                doing,
+                f"{name} is {parameters[name]!r}, which is no {kind} of the playbook",
+                f"{hint} Known: {', '.join(known)}".strip(),
+            )
+    if "from" in wanted and parameters["from"] == parameters.get("to"):
+        raise RefusedError(
+            doing, f"{parameters['from']} would fail over to itself", "Name two different regions"
+        )
+
+
+class _Resolver:
+    """Resolves the steps of one plan; what is wrong goes into `findings`."""
+
+    def __init__(
+        self,
+        runbook: Runbook,
+        playbook: Playbook,
+        catalogue: Catalogue,
+        *,
+        values: Mapping[str, Any],
+        mode: Mode,
+        findings: list[Finding],
+    ) -> None:
+        self._runbook = runbook
+        self._playbook = playbook
+        self._catalogue = catalogue
+        self._values = values
+        self._mode = mode
+        self._findings = findings
+
+    def stage(self, keys: Keys, stage: StageDefinition, previous: tuple[str, ...]) -> PlannedStage:
+        """One stage."""
+        groups = []
+        for index, item in enumerate(stage.steps):
+            at = (*keys, "steps", index)
+            if isinstance(item, Together):
+                written = [((*at, "together", inner), step) for inner, step in enumerate(item.together)]
+            else:
+                written = [(at, item)]
+            group = tuple(
+                planned
+                for where, step in written
+                if step.when in (None, self._mode)
+                for planned in self._steps(where, stage.stage, step)
+            )
+            if group:
+                groups.append(group)
+        return PlannedStage(
+            name=stage.stage,
+            title=_resolve(stage.title, self._values),
+            after=previous if stage.after is None else stage.after,
+            groups=tuple(groups),
+        )
+
+    def _steps(self, keys: Keys, stage: str, step: StepDefinition) -> list[PlannedStep]:
+        if step.for_each is None:
+            return self._step(keys, f"{stage}/{step.step}", step, self._values)
+        return [
+            planned
+            for service in self._playbook.services
+            for planned in self._step(
+                keys, f"{stage}/{step.step}-{service}", step, {**self._values, "service": service}
+            )
+        ]
+
+    def _step(
+        self, keys: Keys, key: str, step: StepDefinition, values: Mapping[str, Any]
+    ) -> list[PlannedStep]:
+        if step.action not in self._catalogue:
+            names = self._catalogue.names()
+            self._findings.append(
+                self._runbook.finding(
+                    (*keys, "action"),
+                    f"action {step.action!r}",
+                    "an action of the catalogue",
+                    nearest(step.action, names),
+                )
+            )
+            return []
+        try:
+            arguments = {name: _resolve(value, values) for name, value in step.with_.items()}
+            title = _resolve(step.title, values)
+        except KeyError as unknown:
+            self._findings.append(
+                self._runbook.finding(
+                    keys,
+                    f"the reference ${{{unknown.args[0]}}}",
+                    f"one of {', '.join(sorted(values))}",
+                    nearest(str(unknown.args[0]), values),
+                )
+            )
+            return []
+        args_model = self._catalogue.get(step.action).Args
+        try:
+            args = args_model.model_validate(arguments)
+        except ValidationError as error:
+            for item in error.errors():
+                name = str(item["loc"][0]) if item["loc"] else ""
+                self._findings.append(
+                    self._runbook.finding(
+                        (*keys, "with", name)
+                        if name in step.with_
+                        else (*keys, "with")
+                        if step.with_
+                        else keys,
+                        f"argument {name!r} of {step.action}: {item['msg'].lower()}",
+                        f"arguments {', '.join(args_model.model_fields) or 'none'}",
+                        nearest(name, args_model.model_fields),
+                    )
+                )
+            return []
+        return [
+            PlannedStep(
+                key=key,
+                title=title,
+                action=step.action,
+                arguments=args.model_dump(mode="json"),
+                deadline=step.deadline,
+                attempts=step.attempts,
+                backoff=step.backoff,
+                on_failure=step.on_failure,
+                approval=step.approval,
+                point_of_no_return=step.point_of_no_return,
+            )
+        ]
+
+
+def _resolve(value: Any, values: Mapping[str, Any]) -> Any:
+    """`value` with its references replaced; a string that is one reference takes the value's own type."""
+    if isinstance(value, str):
+        whole = _REFERENCE.fullmatch(value)
+        if whole:
+            return values[whole[1]]
+        return _REFERENCE.sub(lambda match: str(values[match[1]]), value)
+    if isinstance(value, dict):
+        return {_resolve(key, values): _resolve(item, values) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolve(item, values) for item in value]
+    return value

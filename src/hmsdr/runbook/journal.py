@@ -1,0 +1,96 @@
+"""The run's pen: appends its events under one term, and notices when somebody else appended or took over.
+
+It keeps the head it knows, serialises the appends of parallel steps, and hands foreign events (approvals,
+aborts) to the fold. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+from hmsdr.log.events import Event, Head, NewEvent
+from hmsdr.log.store import EventLog, HeadMovedError
+from hmsdr.runbook.state import RunState, apply, fold
+
+_RETRIES_ON_FOREIGN_APPENDS = 50
+
+
+class Journal:
+    """Appends to and follows one run."""
+
+    def __init__(self, log: EventLog, run: str, on_change: Callable[[RunState], None] | None = None) -> None:
+        self._log = log
+        self.run = run
+        self._on_change = on_change
+        self._head: Head | None = None
+        self._state: RunState | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def state(self) -> RunState:
+        """The run as of the last event known here."""
+        if self._state is None:
+            msg = f"run {self.run} has no events yet"
+            raise LookupError(msg)
+        return self._state
+
+    async def begin(self) -> None:
+        """Begin a term for this process (a runner before it is then refused) and read the run so far."""
+        async with self._lock:
+            self._head = await self._log.begin_term(f"runner {socket.gethostname()}/{os.getpid()}")
+            self._state = fold(await self._log.read(subject=self.run))
+
+    async def write(self, kind: str, actor: str = "runner", **data: object) -> None:
+        """Append one event about the run; returns when it is durable.
+
+        Raises:
+            TermOverError: another runner took over: stop acting.
+            StoreError: not durable: stop acting.
+        """
+        async with self._lock:
+            event = NewEvent(kind=kind, subject=self.run, actor=actor, data=data)
+            for _ in range(_RETRIES_ON_FOREIGN_APPENDS):
+                before = self._known_head()
+                try:
+                    self._head = await self._log.append([event], expected=before)
+                except HeadMovedError:
+                    await self._catch_up()
+                    continue
+                # Read back rather than guess what the store made of it: one path for own and foreign events.
+                self._take(await self._log.read(before.seq, subject=self.run))
+                return
+            raise HeadMovedError(
+                f"appending {kind} to run {self.run}",
+                f"others appended first {_RETRIES_ON_FOREIGN_APPENDS} times in a row",
+                "Find out who writes to the log so fast, then `hmsdr run resume`",
+            )
+
+    async def follow(self) -> RunState:
+        """Read what others appended, and give the state."""
+        async with self._lock:
+            await self._catch_up()
+        return self.state
+
+    def _known_head(self) -> Head:
+        if self._head is None:
+            msg = "begin() first"
+            raise LookupError(msg)
+        return self._head
+
+    async def _catch_up(self) -> None:
+        known = self._known_head()
+        head = await self._log.head()
+        if head.seq != known.seq:
+            self._take(await self._log.read(known.seq, subject=self.run))
+        # The own term is kept: if a newer one began, the next append is refused with it.
+        self._head = Head(seq=head.seq, term=known.term, hash=head.hash)
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            if self._state is None or event.seq > self._state.last_seq:
+                self._state = apply(self._state, event)
+        if events and self._on_change is not None and self._state is not None:
+            self._on_change(self._state)
