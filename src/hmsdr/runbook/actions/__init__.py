@@ -1,0 +1,43 @@
+"""The built-in actions. Each is thin: it asks a driver, compares with its goal, and says what was seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hmsdr.runbook.action import Action
+from hmsdr.runbook.actions.authority import FreeAuthority, GrantAuthority
+from hmsdr.runbook.actions.cache import PromoteRedis, ReplicateRedis
+from hmsdr.runbook.actions.database import (
+    Checkpoint,
+    DatabaseReady,
+    FollowPrimary,
+    PromotePostgres,
+    RegionLost,
+    VerifyDatabase,
+)
+from hmsdr.runbook.actions.kubernetes import (
+    DeploymentsReady,
+    PointApplications,
+    RoutesReady,
+    ScaleDeployment,
+)
+from hmsdr.runbook.actions.traffic import ServiceAnswers, ShiftTraffic
+
+BUILT_IN: tuple[Action[Any], ...] = (
+    RegionLost(),
+    DatabaseReady(),
+    Checkpoint(),
+    FreeAuthority(),
+    GrantAuthority(),
+    PromotePostgres(),
+    FollowPrimary(),
+    VerifyDatabase(),
+    PromoteRedis(),
+    ReplicateRedis(),
+    PointApplications(),
+    ScaleDeployment(),
+    DeploymentsReady(),
+    RoutesReady(),
+    ShiftTraffic(),
+    ServiceAnswers(),
+)

@@ -1,0 +1,236 @@
+"""Taking the right to write from one database and giving it to another (SAFETY rules 3, 4, 5, 9; DB-1).
+
+The order is the protocol's: revoke first, so that renewals fail; then a fence receipt or the whole wait,
+counted on this process's own clock from the answer to *its* revocation; then the grant. What is enough
+evidence is decided in `hmsdr.decide.authority`; here it is only gathered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from hmsdr.decide.authority import (
+    Authority,
+    AuthorityRefused,
+    Holder,
+    LeaseWaited,
+    Phase,
+    Receipt,
+    grant,
+    prove_fenced,
+    required_wait,
+    revoke,
+)
+from hmsdr.decide.lsn import format_lsn
+from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
+from hmsdr.log.store import AuthorityStore
+from hmsdr.playbook.base import Model
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.action import Action, Check, Manual, StepContext
+
+_ASK_AGAIN_SECONDS = 0.2
+
+
+class FreeArgs(Model):
+    """Take the right from `region`, which holds `epoch`; `clean` asks for a shutdown that loses nothing."""
+
+    region: str
+    epoch: int
+    to: str
+    clean: bool
+
+
+class FreeAuthority(Action[FreeArgs]):
+    """Revoke, then wait for proof that the old primary cannot write."""
+
+    name: ClassVar[str] = "authority.free"
+    summary: ClassVar[str] = "revoke the right to write and wait for proof of fencing"
+    Args = FreeArgs
+
+    async def check(self, context: StepContext, args: FreeArgs) -> Check:
+        """Is the right free under this epoch, or granted already?"""
+        record = await context.systems.authority.read_authority()
+        free = record.phase in (Phase.VACANT, Phase.HANDING_OVER) and record.epoch == args.epoch
+        return Check(
+            free or record.epoch > args.epoch, _shown(record), "proof that the old primary is fenced"
+        )
+
+    async def act(self, context: StepContext, args: FreeArgs) -> Mapping[str, Any]:
+        """Revoke, gather proof, and free the right."""
+        store = context.systems.authority
+        loop = asyncio.get_running_loop()
+        revoked = await _change(store, lambda record: revoke(record, args.epoch))
+        since = loop.time()
+        proof = await self._proof(context, args, revoked, since)
+        target = context.systems.playbook.regions[args.to].postgres.instance
+        clean = isinstance(proof, Receipt) and proof.clean and proof.last_lsn is not None
+        handover = target if clean else None
+        freed = await _change(store, lambda record: prove_fenced(record, proof, handover_to=handover))
+        return {
+            "proof": "receipt" if isinstance(proof, Receipt) else "lease waited out",
+            "seconds": round(loop.time() - since, 4),
+            "clean": clean,
+            "handover_lsn": None if freed.handover_lsn is None else format_lsn(freed.handover_lsn),
+        }
+
+    async def _proof(
+        self, context: StepContext, args: FreeArgs, revoked: Authority, since: float
+    ) -> Receipt | LeaseWaited:
+        """A receipt as soon as there is one; else the wait. A clean hand-over keeps asking to the deadline."""
+        margin = context.systems.playbook.database.drift_margin
+        loop = asyncio.get_running_loop()
+        wait_ends = since + required_wait(revoked, margin)
+        asking = asyncio.create_task(self._ask(context, args))
+        try:
+            while not asking.done():
+                left = wait_ends - loop.time()
+                # Only a planned hand-over may wait longer for the receipt: it is what loses nothing.
+                bound = context.remaining() * 0.9 if args.clean else left
+                if left <= 0 and (not args.clean or bound <= _ASK_AGAIN_SECONDS):
+                    break
+                context.progress(
+                    f"fence receipt from {args.region}, or {max(0.0, left):.1f} s until its lease has run out"
+                )
+                await asyncio.wait({asking}, timeout=max(0.001, min(bound, _ASK_AGAIN_SECONDS)))
+            if asking.done():
+                return asking.result()
+        finally:
+            asking.cancel()
+        # The loop's clock is the monotonic one, and `since` is after the revocation was answered.
+        return LeaseWaited(epoch=args.epoch, seconds=loop.time() - since, drift_margin=margin)
+
+    @staticmethod
+    async def _ask(context: StepContext, args: FreeArgs) -> Receipt:
+        agent = context.systems.agent(args.region)
+        while True:
+            try:
+                answer = await agent.fence(
+                    epoch=args.epoch,
+                    reason=f"run {context.run}",
+                    run=context.run,
+                    clean=args.clean,
+                    deadline=context.remaining(at_most=10),
+                )
+            except DriverError:
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+                continue
+            return Receipt(
+                instance=answer.instance,
+                incarnation=answer.incarnation,
+                epoch=args.epoch,
+                last_lsn=answer.last_lsn,
+                clean=answer.clean,
+                survivors=answer.survivors,
+            )
+
+    def manual(self, playbook: Playbook, args: FreeArgs) -> Manual:
+        """By hand: through the same protocol."""
+        agent = playbook.regions[args.region].agent
+        return Manual(
+            commands=(
+                f'hmsdr authority revoke --epoch {args.epoch} --by "$USER"',
+                f'curl -fsS -X POST {agent.url}/v1/fence -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f"-H 'Content-Type: application/json' "
+                f'-d \'{{"epoch": {args.epoch}, "reason": "by hand", "run": "manual", '
+                f'"clean": {str(args.clean).lower()}}}\' | tee fence-receipt.json',
+                f'hmsdr authority prove --epoch {args.epoch} --receipt fence-receipt.json --by "$USER"',
+            ),
+            expected='the receipt says "survivors": 0; `hmsdr authority show` says vacant or handing_over',
+            troubleshooting=(
+                "No answer from the agent: the region may be dead. Wait the lease out instead: "
+                f"`hmsdr authority prove --epoch {args.epoch} --wait`, which counts from its own revocation.",
+                "The plan was made for another epoch: somebody failed over meanwhile. Stop and look at "
+                "`hmsdr run list`.",
+            ),
+        )
+
+
+class GrantArgs(Model):
+    """Give the right to `region` as `epoch`."""
+
+    region: str
+    epoch: int
+
+
+class GrantAuthority(Action[GrantArgs]):
+    """The point of no return: from here the other side may write (SAFETY rule 10)."""
+
+    name: ClassVar[str] = "authority.grant"
+    summary: ClassVar[str] = "grant the right to write under the next epoch"
+    Args = GrantArgs
+
+    async def check(self, context: StepContext, args: GrantArgs) -> Check:
+        """Does an agent of the region's instance hold exactly this epoch?"""
+        record = await context.systems.authority.read_authority()
+        instance = context.systems.playbook.regions[args.region].postgres.instance
+        if record.epoch > args.epoch:
+            raise PermanentError(
+                f"granting epoch {args.epoch} to {args.region}",
+                f"epoch {record.epoch} was granted since",
+                "This plan is void: look at `hmsdr run list` for the newer one",
+            )
+        held = (
+            record.phase is Phase.HELD
+            and record.epoch == args.epoch
+            and record.holder is not None
+            and record.holder.instance == instance
+        )
+        return Check(held, _shown(record), f"epoch {args.epoch} held by {instance}")
+
+    async def act(self, context: StepContext, args: GrantArgs) -> Mapping[str, Any]:
+        """Compare-and-swap the grant to the agent that answers now."""
+        status = await context.systems.agent(args.region).status(deadline=context.remaining(at_most=3))
+        holder = Holder(status.instance, status.incarnation)
+
+        def to_holder(record: Authority) -> Authority:
+            if record.epoch + 1 != args.epoch:
+                raise AuthorityRefused(
+                    f"the plan grants epoch {args.epoch}, the record stands at {record.epoch}"
+                )
+            return grant(
+                record, holder, lease_seconds=context.systems.playbook.database.lease.total_seconds()
+            )
+
+        granted = await _change(context.systems.authority, to_holder)
+        return {"epoch": granted.epoch, "instance": holder.instance}
+
+    def manual(self, playbook: Playbook, args: GrantArgs) -> Manual:
+        """By hand: through the same record."""
+        return Manual(
+            commands=(f'hmsdr authority grant {args.region} --epoch {args.epoch} --by "$USER"',),
+            expected=f"epoch {args.epoch} held by {playbook.regions[args.region].postgres.instance}",
+            troubleshooting=(
+                "Refused because it is not vacant: prove the old side fenced first (the step before).",
+                f"The agent of {args.region} does not answer: start it; without an agent nothing may promote.",
+            ),
+        )
+
+
+async def _change(store: AuthorityStore, transition: Callable[[Authority], Authority]) -> Authority:
+    """Apply `transition` by compare-and-swap; a lost race reads again, a refusal is permanent.
+
+    Raises:
+        PermanentError: the protocol refuses the transition.
+        TemporaryError: others changed the record again and again.
+    """
+    for _ in range(20):
+        record = await store.read_authority()
+        try:
+            new = transition(record)
+        except AuthorityRefused as refusal:
+            raise PermanentError(
+                "changing the right to write", str(refusal), "`hmsdr authority show` tells who holds it"
+            ) from refusal
+        if new == record or await store.swap_authority(record, new):
+            return new
+    raise TemporaryError("changing the right to write", "others changed it 20 times in a row", "Try again")
+
+
+def _shown(record: Authority) -> dict[str, Any]:
+    return {
+        "epoch": record.epoch,
+        "phase": str(record.phase),
+        "holder": record.holder.instance if record.holder else None,
+    }

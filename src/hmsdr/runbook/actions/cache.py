@@ -1,0 +1,92 @@
+"""Redis: promote the replica, follow the new primary, verify (RD-1, RD-3).
+
+The cache is loss-tolerant by policy (SAFETY rule 13): it is flushed at promotion, so that nothing older than
+the database's own state is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from hmsdr.playbook.base import Model
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.action import Action, Check, Manual, StepContext
+from hmsdr.runbook.actions.database import RegionArgs
+
+
+class PromoteRedis(Action[RegionArgs]):
+    """REPLICAOF NO ONE, then a flush."""
+
+    name: ClassVar[str] = "redis.promote"
+    summary: ClassVar[str] = "promote the Redis replica"
+    Args = RegionArgs
+
+    async def check(self, context: StepContext, args: RegionArgs) -> Check:
+        """Is it a master? (RD-3: INFO replication)"""
+        info = await context.systems.redis(args.region).info_replication(
+            deadline=context.remaining(at_most=2)
+        )
+        return Check(info.role == "master", {"role": info.role}, "the role master")
+
+    async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:
+        """Promote and flush."""
+        await context.systems.redis(args.region).promote(flush=True, deadline=context.remaining())
+        return {"flushed": True}
+
+    def manual(self, playbook: Playbook, args: RegionArgs) -> Manual:
+        """The source's lines, with the flush that the policy asks for."""
+        region = playbook.regions[args.region]
+        into = (
+            f"kubectl --context={region.kubernetes.context} exec {region.redis.statefulset}-0 "
+            f"-n {region.kubernetes.namespace} -- redis-cli"
+        )
+        return Manual(
+            (f"{into} REPLICAOF NO ONE", f"{into} FLUSHALL", f"{into} INFO replication"),
+            "OK, OK, then role:master",
+            ("READONLY: it still follows; repeat the first line.",),
+        )
+
+
+class ReplicateArgs(Model):
+    """`region`'s Redis follows `primary`'s."""
+
+    region: str
+    primary: str
+
+
+class ReplicateRedis(Action[ReplicateArgs]):
+    """Make a Redis follow the new primary."""
+
+    name: ClassVar[str] = "redis.replicate"
+    summary: ClassVar[str] = "make Redis follow the new primary"
+    Args = ReplicateArgs
+
+    async def check(self, context: StepContext, args: ReplicateArgs) -> Check:
+        """Is it a replica whose link is up?"""
+        info = await context.systems.redis(args.region).info_replication(
+            deadline=context.remaining(at_most=2)
+        )
+        return Check(
+            info.role == "slave" and info.link_up is True,
+            {"role": info.role, "link_up": info.link_up},
+            "link up",
+        )
+
+    async def act(self, context: StepContext, args: ReplicateArgs) -> Mapping[str, Any]:
+        """REPLICAOF."""
+        primary = context.systems.playbook.regions[args.primary].redis
+        await context.systems.redis(args.region).replicate_from(
+            primary.host, primary.port, deadline=context.remaining()
+        )
+        return {}
+
+    def manual(self, playbook: Playbook, args: ReplicateArgs) -> Manual:
+        """By hand."""
+        redis, primary = playbook.regions[args.region].redis, playbook.regions[args.primary].redis
+        into = f"redis-cli -h {redis.host} -p {redis.port}"
+        return Manual(
+            (f"{into} REPLICAOF {primary.host} {primary.port}", f"{into} INFO replication"),
+            "role:slave, master_link_status:up",
+            ("master_link_status:down: check that the two can reach each other.",),
+        )

@@ -1,0 +1,346 @@
+"""PostgreSQL: is the old side lost, is the new side ready, promote it, follow it, prove it (DB-2, DB-4, FM-4).
+
+Promotion and following go through the region's agent only (SAFETY rule 5); reading goes to PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from hmsdr.decide.lsn import format_lsn
+from hmsdr.drivers.errors import DriverError
+from hmsdr.playbook.base import Model
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.action import Action, Check, Manual, StepContext
+
+_PROBE_SECONDS = 1.5
+
+
+class RegionArgs(Model):
+    """A region."""
+
+    region: str
+
+
+class LostArgs(Model):
+    """`region` is to be shown lost, from this site and from `witness_region`'s."""
+
+    region: str
+    witness_region: str
+
+
+class RegionLost(Action[LostArgs]):
+    """Independent evidence that a region is gone: two sites, several kinds of path (FA-3)."""
+
+    name: ClassVar[str] = "verify.region-lost"
+    summary: ClassVar[str] = "confirm from other vantage points that the region is lost"
+    Args = LostArgs
+
+    async def check(self, context: StepContext, args: LostArgs) -> Check:
+        """Every path to the region is tried; one that serves means that it is not lost."""
+        systems, region = context.systems, context.systems.playbook.regions[args.region]
+        deadline = context.remaining(at_most=_PROBE_SECONDS)
+        http, status, agent, other = await asyncio.gather(
+            systems.http().get(f"{region.ingress.url}/health", deadline=deadline),
+            systems.postgres(args.region).status(deadline=deadline),
+            _quietly(systems.agent(args.region).status(deadline=deadline)),
+            _quietly(systems.agent(args.witness_region).status(deadline=deadline)),
+        )
+        serving = http.status == 200
+        writable = status.reachable and status.in_recovery is False
+        streaming = None if other is None else other.replication.streaming
+        evidence = {
+            "own path": "serves" if serving else str(http.outcome),
+            "database": "accepts writes" if writable else status.found or "no primary",
+            "agent": "answers" if agent is not None else "silent",
+            f"replication seen by {args.witness_region}": {
+                None: "unknown",
+                True: "streaming",
+                False: "broken",
+            }[streaming],
+        }
+        sites = int(not serving and not writable) + int(streaming is False)
+        needed = systems.playbook.thresholds.verification.sites
+        return Check(
+            sites >= needed and not serving and not writable,
+            {**evidence, "sites_that_agree": sites, "sites_needed": needed},
+            f"{needed} sites that agree ({sites} do)",
+        )
+
+    async def act(self, context: StepContext, args: LostArgs) -> Mapping[str, Any]:  # noqa: ARG002 - nothing to do
+        """Nothing is done: disagreement holds until the deadline, and then stops the run."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: LostArgs) -> Manual:
+        """By hand, from a place outside the region."""
+        region = playbook.regions[args.region]
+        other = playbook.regions[args.witness_region].postgres
+        return Manual(
+            commands=(
+                f"curl -fsS --max-time 5 {region.ingress.url}/health",
+                f"{psql(region.postgres)} -c 'SELECT pg_is_in_recovery()'",
+                f"{psql(other)} -c 'SELECT status, last_msg_receipt_time FROM pg_stat_wal_receiver'",
+            ),
+            expected="all three fail, or the last shows no row: nothing of the region answers anybody",
+            troubleshooting=(
+                "One of them answers: it is not a regional outage. Use database-failover or service-failover.",
+                "All fail but you cannot reach anything else either: you are the one who is cut off.",
+            ),
+        )
+
+
+class DatabaseReady(Action[RegionArgs]):
+    """The standby can take over: it answers, is in recovery, and its agent is there."""
+
+    name: ClassVar[str] = "verify.standby-ready"
+    summary: ClassVar[str] = "confirm that the standby database can take over"
+    Args = RegionArgs
+
+    async def check(self, context: StepContext, args: RegionArgs) -> Check:
+        """A standby that answers, with an agent beside it."""
+        deadline = context.remaining(at_most=_PROBE_SECONDS)
+        status, agent = await asyncio.gather(
+            context.systems.postgres(args.region).status(deadline=deadline),
+            _quietly(context.systems.agent(args.region).status(deadline=deadline)),
+        )
+        observed = {
+            "database": status.found
+            if not status.reachable
+            else "standby"
+            if status.in_recovery
+            else "primary",
+            "lsn": None if status.lsn is None else format_lsn(status.lsn),
+            "agent": "answers" if agent else "silent",
+        }
+        return Check(status.reachable and agent is not None, observed, f"the database of {args.region}")
+
+    async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is done: waiting is all."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: RegionArgs) -> Manual:
+        """By hand."""
+        region = playbook.regions[args.region]
+        return Manual(
+            commands=(
+                f"kubectl get nodes --context={region.kubernetes.context}",
+                f"kubectl get pods --all-namespaces --context={region.kubernetes.context}",
+                f"{psql(region.postgres)} -c 'SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()'",
+            ),
+            expected="nodes Ready, pods Running, pg_is_in_recovery is t",
+            troubleshooting=(
+                "It does not answer: there is nothing to fail over to. Repair the standby first.",
+            ),
+        )
+
+
+class Checkpoint(Action[RegionArgs]):
+    """A checkpoint just before a planned stop: it more than halves the gap that writers feel."""
+
+    name: ClassVar[str] = "postgres.checkpoint"
+    summary: ClassVar[str] = "write a checkpoint, so that stopping is quick"
+    Args = RegionArgs
+
+    async def check(self, context: StepContext, args: RegionArgs) -> Check:  # noqa: ARG002
+        """Never holds: a checkpoint is always worth writing, and repeating it is harmless."""
+        return Check(False)
+
+    async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:
+        """CHECKPOINT."""
+        await context.systems.postgres(args.region).checkpoint(deadline=context.remaining())
+        return {}
+
+    async def verify(self, context: StepContext, args: RegionArgs) -> Check:  # noqa: ARG002
+        """PostgreSQL answers only when it is done."""
+        return Check(True)
+
+    def manual(self, playbook: Playbook, args: RegionArgs) -> Manual:
+        """By hand."""
+        return Manual((f"{psql(playbook.regions[args.region].postgres)} -c CHECKPOINT",), "CHECKPOINT", ())
+
+
+class PromoteArgs(Model):
+    """Promote `region` under `epoch`."""
+
+    region: str
+    epoch: int
+
+
+class PromotePostgres(Action[PromoteArgs]):
+    """Only the agent promotes, once per epoch (DB-2, SAFETY rule 5)."""
+
+    name: ClassVar[str] = "postgres.promote"
+    summary: ClassVar[str] = "promote PostgreSQL through its agent"
+    Args = PromoteArgs
+
+    async def check(self, context: StepContext, args: PromoteArgs) -> Check:
+        """Is it a primary under this epoch?"""
+        status = await context.systems.agent(args.region).status(deadline=context.remaining(at_most=3))
+        done = status.database.state == "primary" and status.accepted_epoch == args.epoch
+        return Check(
+            done,
+            {"state": status.database.state, "accepted_epoch": status.accepted_epoch},
+            "a primary that writes",
+        )
+
+    async def act(self, context: StepContext, args: PromoteArgs) -> Mapping[str, Any]:
+        """Ask the agent; it answers when the first write was made."""
+        answer = await context.systems.agent(args.region).promote(
+            epoch=args.epoch, min_lsn=None, deadline=context.remaining()
+        )
+        return {
+            "seconds": answer.seconds,
+            "lsn": format_lsn(answer.lsn),
+            "timeline": answer.timeline,
+            "already": answer.already,
+        }
+
+    async def verify(self, context: StepContext, args: PromoteArgs) -> Check:
+        """The agent's answer is the proof: it wrote under the epoch before answering."""
+        return await self.check(context, args)
+
+    def manual(self, playbook: Playbook, args: PromoteArgs) -> Manual:
+        """By hand: through the agent, as everything that promotes."""
+        region = playbook.regions[args.region]
+        pod = f"{region.postgres.statefulset}-0"
+        return Manual(
+            commands=(
+                f'curl -fsS -X POST {region.agent.url}/v1/promote -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f"-H 'Content-Type: application/json' -d '{{\"epoch\": {args.epoch}, \"min_lsn\": null}}'",
+                f"kubectl --context={region.kubernetes.context} exec {pod} -n {region.kubernetes.namespace} -- "
+                f"psql -U {region.postgres.user} -c 'SELECT pg_is_in_recovery()'",
+            ),
+            expected="pg_is_in_recovery is f",
+            troubleshooting=(
+                "Refused, not the holder: the grant (the step before) is missing or for another epoch.",
+                "Refused, not replayed far enough: a hand-over waits until every commit of the old side is here.",
+            ),
+        )
+
+
+class FollowArgs(Model):
+    """`region` follows `primary` as a standby under `epoch`."""
+
+    region: str
+    primary: str
+    epoch: int
+
+
+class FollowPrimary(Action[FollowArgs]):
+    """Make the old side a standby of the new one; it never comes up writable."""
+
+    name: ClassVar[str] = "postgres.follow"
+    summary: ClassVar[str] = "follow the new primary as a standby"
+    Args = FollowArgs
+
+    async def check(self, context: StepContext, args: FollowArgs) -> Check:
+        """Is it streaming?"""
+        status = await context.systems.agent(args.region).status(deadline=context.remaining(at_most=3))
+        return Check(
+            status.database.state == "standby" and status.replication.streaming,
+            {"state": status.database.state, "streaming": status.replication.streaming},
+            f"streaming from {args.primary}",
+        )
+
+    async def act(self, context: StepContext, args: FollowArgs) -> Mapping[str, Any]:
+        """Make the slot, then start as a standby through it."""
+        systems, regions = context.systems, context.systems.playbook.regions
+        slot = regions[args.region].postgres.slot
+        made = await systems.postgres(args.primary).create_physical_slot(
+            slot, deadline=context.remaining(at_most=5)
+        )
+        primary = regions[args.primary].postgres
+        await systems.agent(args.region).follow(
+            epoch=args.epoch,
+            primary_host=primary.host,
+            primary_port=primary.port,
+            slot=slot,
+            deadline=context.remaining(),
+        )
+        return {"slot": slot, "slot_made": made}
+
+    def manual(self, playbook: Playbook, args: FollowArgs) -> Manual:
+        """By hand."""
+        region, primary = playbook.regions[args.region], playbook.regions[args.primary].postgres
+        slot = region.postgres.slot
+        return Manual(
+            commands=(
+                f"{psql(primary)} -c \"SELECT * FROM pg_create_physical_replication_slot('{slot}')\"",
+                f'curl -fsS -X POST {region.agent.url}/v1/follow -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f"-H 'Content-Type: application/json' -d '{{\"epoch\": {args.epoch}, "
+                f'"primary_host": "{primary.host}", "primary_port": {primary.port}, "slot": "{slot}"}}\'',
+                f"{psql(primary)} -c 'SELECT application_name, state, replay_lsn FROM pg_stat_replication'",
+            ),
+            expected="one row, state streaming",
+            troubleshooting=(
+                "The slot exists already: that is fine, go on.",
+                "It does not stream and logs 'requested timeline is not a child': it diverged; recover the region.",
+            ),
+        )
+
+
+class VerifyArgs(Model):
+    """Prove the primary of `region`; `tables` are counted."""
+
+    region: str
+    tables: tuple[str, ...]
+
+
+class VerifyDatabase(Action[VerifyArgs]):
+    """The new primary writes, its tables can be read, and who follows it is shown (DB-4, FM-4)."""
+
+    name: ClassVar[str] = "postgres.verify"
+    summary: ClassVar[str] = "verify the primary: writes, counts, followers"
+    Args = VerifyArgs
+
+    async def check(self, context: StepContext, args: VerifyArgs) -> Check:
+        """Reads and counts on the primary."""
+        postgres = context.systems.postgres(args.region)
+        deadline = context.remaining(at_most=10)
+        status = await postgres.status(deadline=deadline)
+        if not status.reachable or status.in_recovery:
+            return Check(False, {"found": status.found or "in recovery"}, f"a primary in {args.region}")
+        counts = await postgres.counts(args.tables, deadline=deadline)
+        followers = await postgres.replication(deadline=deadline)
+        return Check(
+            True,
+            {
+                "lsn": None if status.lsn is None else format_lsn(status.lsn),
+                "timeline": status.timeline,
+                "counts": counts,
+                "followers": [f"{item.name} {item.state}" for item in followers],
+            },
+        )
+
+    async def act(self, context: StepContext, args: VerifyArgs) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is done: this only looks."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: VerifyArgs) -> Manual:
+        """The source's own lines."""
+        postgres = playbook.regions[args.region].postgres
+        counts = tuple(
+            f"{psql(postgres)} -d {postgres.database} -c 'SELECT COUNT(*) FROM {t};'" for t in args.tables
+        )
+        return Manual(
+            (*counts, f"{psql(postgres)} -c 'SELECT * FROM pg_stat_replication;'"),
+            "counts as before the incident, or more; a row for each standby that follows",
+            ("A count is lower than before: stop, and compare with the reconciliation of lost writes.",),
+        )
+
+
+def psql(postgres: Any) -> str:
+    """The psql line for an instance, complete but for the statement."""
+    port = "" if postgres.port == 5432 else f" -p {postgres.port}"  # noqa: PLR2004 - PostgreSQL's own default
+    return f"psql -h {shlex.quote(postgres.host)}{port} -U {shlex.quote(postgres.user)}"
+
+
+async def _quietly(call: Any) -> Any:
+    """The answer, or None when the system does not give one: for observing, where silence is an answer."""
+    try:
+        return await call
+    except DriverError:
+        return None

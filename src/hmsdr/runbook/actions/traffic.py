@@ -1,0 +1,134 @@
+"""Users' way to the hospital: the public record, and every service answering through it (SV-3, FM-4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from hmsdr.playbook.base import Model
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.action import Action, Check, Manual, StepContext
+
+
+class ShiftArgs(Model):
+    """All traffic goes to `to`; the records carry `epoch`."""
+
+    to: str
+    epoch: int
+
+
+class ShiftTraffic(Action[ShiftArgs]):
+    """Exact old records out, new ones in, and the epoch's TXT record exchanged, in one batch (SAFETY rule 12)."""
+
+    name: ClassVar[str] = "dns.shift"
+    summary: ClassVar[str] = "move the public record to the region"
+    Args = ShiftArgs
+
+    async def check(self, context: StepContext, args: ShiftArgs) -> Check:
+        """Do the records say so?"""
+        dns = context.systems.dns()
+        found = await dns.weights(deadline=context.remaining(at_most=5))
+        weights = {name: item.weight for name, item in found.items()}
+        return Check(
+            weights == _weights(context.systems.playbook, args.to), {"weights": weights}, "the new weights"
+        )
+
+    async def act(self, context: StepContext, args: ShiftArgs) -> Mapping[str, Any]:
+        """One batch, then wait until it is in sync."""
+        dns = context.systems.dns()
+        change = await dns.shift(
+            _weights(context.systems.playbook, args.to), args.epoch, deadline=context.remaining()
+        )
+        if change is not None:
+            context.progress("Route 53 to have the change in sync")
+            await dns.wait_insync(change, deadline=context.remaining())
+        return {"change": change}
+
+    async def verify(self, context: StepContext, args: ShiftArgs) -> Check:
+        """Route 53 said INSYNC to the very batch; nothing is read again."""
+        return Check(True, {"weights": _weights(context.systems.playbook, args.to)})
+
+    def manual(self, playbook: Playbook, args: ShiftArgs) -> Manual:
+        """By hand: the weights as one batch of upserts."""
+        traffic = playbook.traffic
+        endpoint = f" --endpoint-url {playbook.aws.endpoint_url}" if playbook.aws.endpoint_url else ""
+        changes = [
+            {
+                "Action": "UPSERT",
+                "ResourceRecordSet": {
+                    "Name": traffic.record,
+                    "Type": traffic.record_type,
+                    "SetIdentifier": name,
+                    "Weight": weight,
+                    "TTL": traffic.ttl,
+                    "ResourceRecords": [{"Value": playbook.regions[name].ingress.address}],
+                },
+            }
+            for name, weight in _weights(playbook, args.to).items()
+        ]
+        batch = json.dumps({"Changes": changes})
+        return Manual(
+            (
+                f"ZONE=$(aws route53{endpoint} list-hosted-zones-by-name --dns-name {traffic.hosted_zone} "
+                "--query 'HostedZones[0].Id' --output text)",
+                f'aws route53{endpoint} change-resource-record-sets --hosted-zone-id "$ZONE" '
+                f"--change-batch '{batch}'",
+                f"dig +short {traffic.record}",
+            ),
+            f"after the TTL ({traffic.ttl} s) dig answers {playbook.regions[args.to].ingress.address}",
+            (
+                "Throttled: wait a second and repeat; the batch may be sent again.",
+                "Route 53's control plane does not answer: it lives in us-east-1. Health-checked records made "
+                "beforehand move by themselves.",
+            ),
+        )
+
+
+class AnswersArgs(Model):
+    """`service` answers through the public name, from `region`."""
+
+    service: str
+    region: str
+
+
+class ServiceAnswers(Action[AnswersArgs]):
+    """A user's request to the service's health check succeeds, and comes from the new region (SV-3)."""
+
+    name: ClassVar[str] = "service.answers"
+    summary: ClassVar[str] = "a service answers through the public name"
+    Args = AnswersArgs
+
+    async def check(self, context: StepContext, args: AnswersArgs) -> Check:
+        """GET its health path as a user would."""
+        playbook = context.systems.playbook
+        url = playbook.traffic.public_url + playbook.services[args.service].health_path
+        answer = await context.systems.http().get(url, deadline=context.remaining(at_most=2))
+        region = answer.headers.get("X-HMS-Region")
+        observed = {
+            "url": url,
+            "outcome": str(answer.outcome),
+            "status": answer.status,
+            "seconds": round(answer.seconds, 4),
+            "region": region,
+        }
+        healthy = answer.status == 200 and region in (None, args.region)  # noqa: PLR2004 - HTTP's OK
+        return Check(healthy, observed, f"{args.service} to answer from {args.region}")
+
+    async def act(self, context: StepContext, args: AnswersArgs) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is done: waiting is all."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: AnswersArgs) -> Manual:
+        """The source's line."""
+        ca = f" --cacert {playbook.traffic.ca_file}" if playbook.traffic.ca_file else ""
+        url = playbook.traffic.public_url + playbook.services[args.service].health_path
+        return Manual(
+            (f"curl -f{ca} {url}",),
+            'HTTP 200 and JSON with "status": "ok"',
+            ("503: its body says which of database or cache is missing.",),
+        )
+
+
+def _weights(playbook: Playbook, to: str) -> dict[str, int]:
+    return {name: 100 if name == to else 0 for name in playbook.regions}
