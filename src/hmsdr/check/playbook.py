@@ -6,14 +6,19 @@ Reads the frozen model only; what it finds names the place, and `load_checked` a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from hmsdr.check import playbook_figures, playbook_people, playbook_topology
-from hmsdr.playbook.findings import Finding, PlaybookError
+from hmsdr.playbook.findings import Finding, Keys, PlaybookError
 from hmsdr.playbook.load import load_tree
 from hmsdr.playbook.model import Playbook
+
+_MAY_BE_EMPTY = ("note", "prefix")
 
 __all__ = ["Checked", "Finding", "lint", "load_checked"]
 
@@ -30,11 +35,28 @@ class Checked:
 def lint(playbook: Playbook) -> list[Finding]:
     """Everything that is wrong (errors) or risky (warnings), errors first; empty when all is well."""
     findings = [
+        *_empty_texts(playbook, ()),
         *playbook_topology.check(playbook),
         *playbook_figures.check(playbook),
         *playbook_people.check(playbook),
     ]
     return sorted(findings, key=lambda finding: finding.level)
+
+
+def _empty_texts(value: Any, keys: Keys) -> Iterator[Finding]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _empty_texts(getattr(value, name), (*keys, name))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _empty_texts(item, (*keys, name))
+            if not name.strip():
+                yield Finding((*keys, name), "an empty name", "a name")
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _empty_texts(item, (*keys, index))
+    elif value == "" and keys[-1] not in _MAY_BE_EMPTY:
+        yield Finding(keys, "an empty text", "a text")
 
 
 def load_checked(

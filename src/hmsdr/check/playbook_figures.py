@@ -15,6 +15,7 @@ from hmsdr.playbook.model import Playbook
 
 Level = Literal["error", "warning"]
 _WHOLE = 100
+_SITES = 3
 _PROBES_TO_BELIEVE = 3
 """Probes that a hold-down should span, so that one lost answer is not a disaster."""
 
@@ -27,6 +28,12 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     yield from _switchback(playbook)
     yield from _objectives(playbook)
     yield from _gates(playbook)
+    if playbook.thresholds.verification.sites > _SITES:
+        keys = ("thresholds", "verification", "sites")
+        remedy = "With more, no failover would ever be verified."
+        yield Finding(
+            keys, str(playbook.thresholds.verification.sites), "2 or 3: regions and witness", remedy
+        )
     if playbook.database.failover_without_fencing_proof:
         yield Finding(
             ("database", "failover_without_fencing_proof"),

@@ -91,10 +91,6 @@ def _lists(playbook: Playbook) -> Iterator[Finding]:
         for name, entries in lists.items():
             if not entries:
                 yield Finding(("contacts", field, name), "an empty list", "at least one contact")
-            for index, entry in enumerate(entries):
-                if not entry.reach:
-                    keys = ("contacts", field, name, index, "reach")
-                    yield Finding(keys, "an empty text", "a phone number, an email address or a URL")
 
 
 def _audiences(playbook: Playbook) -> Iterator[Finding]:

@@ -44,10 +44,12 @@ def _regions(playbook: Playbook) -> Iterator[Finding]:
         remedy = "With two sites, nobody can tell a dead region from being cut off."
         yield Finding(("witness", "name"), f"the region {playbook.witness.name!r}", "a third site", remedy)
     for name, region in playbook.regions.items():
-        if region.backups.copy_bucket == region.backups.bucket:
+        other = playbook.regions[playbook.other_region(name)].backups.bucket
+        if region.backups.copy_bucket != other:
             keys = ("regions", name, "backups", "copy_bucket")
             remedy = "A backup that lies only in the region it protects is lost with it."
-            yield Finding(keys, "the region's own bucket", "a bucket in another region", remedy)
+            allowed = f"the other region's bucket, which is {other!r}"
+            yield Finding(keys, repr(region.backups.copy_bucket), allowed, remedy)
     aws = playbook.aws
     if (aws.access_key_id is None) != (aws.secret_access_key is None):
         allowed = "both access_key_id and secret_access_key, or neither"

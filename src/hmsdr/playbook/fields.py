@@ -12,23 +12,23 @@ from hmsdr.playbook.base import RelativePath
 from hmsdr.playbook.findings import Keys
 
 
-def _alternatives(annotation: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+def alternatives(annotation: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """The plain types of an annotation, each with the metadata it carries: unions and Annotated unpacked."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
-        for kind, more in _alternatives(inner):
+        for kind, more in alternatives(inner):
             yield kind, (*metadata, *more)
     elif origin in (Union, types.UnionType):
         for member in get_args(annotation):
-            yield from _alternatives(member)
+            yield from alternatives(member)
     else:
         yield annotation, ()
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model that a mapping at this place must be, if any."""
-    for kind, _ in _alternatives(annotation):
+    for kind, _ in alternatives(annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
@@ -41,7 +41,7 @@ def names_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 def descend(annotation: Any, key: str | int) -> Any:
     """The type of what stands at `key` below a value of type `annotation`; None when nothing may."""
-    for kind, _ in _alternatives(annotation):
+    for kind, _ in alternatives(annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for name, info in kind.model_fields.items():
                 if (info.alias or name) == key:
@@ -63,11 +63,11 @@ def at(model: type[BaseModel], keys: Keys) -> Any:
 
 def is_secret(annotation: Any) -> bool:
     """Whether a secret stands here."""
-    return any(kind is SecretStr for kind, _ in _alternatives(annotation))
+    return any(kind is SecretStr for kind, _ in alternatives(annotation))
 
 
 def is_path(annotation: Any) -> bool:
     """Whether a path stands here, relative to the file in which it is written."""
     return any(
-        isinstance(mark, RelativePath) for _, metadata in _alternatives(annotation) for mark in metadata
+        isinstance(mark, RelativePath) for _, metadata in alternatives(annotation) for mark in metadata
     )

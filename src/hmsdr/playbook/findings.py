@@ -94,7 +94,7 @@ class PlaybookError(RefusedError):
         super().__init__(
             f"reading the playbook {file}",
             "1 problem" if count == 1 else f"{count} problems",
-            f"Mend the file, then run `hmsdr validate {file}`.",
+            f"Mend this, then run `hmsdr validate {file}`.",
         )
 
     def __str__(self) -> str:

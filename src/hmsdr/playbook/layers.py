@@ -73,9 +73,16 @@ def _base_of(entry: Entry, path: Path) -> Path:
         refuse(
             entry.mark, f"the unknown playbook '{name}'", allowed, nearest(name, SHIPPED), keys=("extends",)
         )
-    if not base.exists():
+    if not _exists(base):
         refuse(entry.mark, f"a file that does not exist ({base})", allowed, keys=("extends",))
     return base
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _real(path: Path) -> Path:

@@ -20,6 +20,8 @@ from hmsdr.playbook.findings import Finding, Keys
 
 MAX_SECRET_BYTES = 64 * 1024
 _REFERENCE = re.compile(REFERENCE_PATTERN)
+_UNDECODED = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in an environment variable that are not UTF-8."""
 _ALLOWED = "${env:NAME} or ${file:path}, as the whole value"
 
 
@@ -76,6 +78,9 @@ class Values:
     def _resolve(self, node: Node, keys: Keys, text: str) -> str | None:
         kind, _, name = text[2:-1].partition(":")
         value = self._environ.get(name) if kind == "env" else self._read(node, keys, text, name)
+        if value is not None and _UNDECODED.search(value):
+            self._report(node, keys, f"{text}, and its value is not UTF-8 text", "UTF-8 text")
+            return None
         if value is not None and value.strip():
             return value.strip()
         if kind == "env":
