@@ -1,0 +1,102 @@
+"""The ``hmsdr`` command: finds the subcommand, renders errors, sets the exit status. It decides nothing.
+
+Subcommands are imported when they are used, so that the command starts fast at three in the morning.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from hmsdr import __version__
+from hmsdr.errors import ExitStatus, HmsdrError
+from hmsdr.playbook.findings import nearest
+
+COMMANDS = {
+    "validate": ("hmsdr.cli.validate:validate", "Check a playbook."),
+    "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
+    "run": ("hmsdr.cli.run:run", "List, show, resume, approve and abort runs."),
+    "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
+    "store": ("hmsdr.cli.store:store", "Create the event log and the write authority."),
+}
+"""Name, where it is, and its line in the help."""
+
+
+class _Lazy(click.Group):
+    """A group that imports a subcommand when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            hint = nearest(cmd_name, COMMANDS)
+            ctx.fail(f"There is no command {cmd_name!r}. {hint or 'See `hmsdr --help`.'}")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hmsdr")
+def cli() -> None:
+    """hmsdr: a disaster-recovery playbook that runs."""
+
+
+def main() -> NoReturn:
+    """Run the command line; exit 0 done, 1 tried and failed, 2 refused or invalid. Never a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitStatus.REFUSED)
+    except (click.Abort, KeyboardInterrupt):
+        print("Interrupted. What was begun is in the log: `hmsdr run list`.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BaseExceptionGroup as group:
+        sys.exit(_report(group))
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, and nothing can be said any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitStatus.DONE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
+        sys.exit(_report(error))
+    sys.exit(ExitStatus.DONE)
+
+
+def _report(error: BaseException) -> int:
+    """Print the error for people; the exit status it stands for."""
+    known = list(_known(error))
+    for item in known:
+        click.echo(f"hmsdr: {item}", err=True)
+    if known:
+        return int(max(item.status for item in known))
+    path = Path(tempfile.gettempdir()) / f"hmsdr-crash-{os.getpid()}.txt"
+    where = ""
+    try:
+        path.write_text("".join(traceback.format_exception(error)))
+        where = f" What happened is in {path}; please report it."
+    except OSError:
+        pass
+    click.echo(f"hmsdr: an error that should not happen: {type(error).__name__}: {error}.{where}", err=True)
+    return int(ExitStatus.FAILED)
+
+
+def _known(error: BaseException) -> Iterator[HmsdrError]:
+    if isinstance(error, HmsdrError):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _known(inner)

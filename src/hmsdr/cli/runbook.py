@@ -1,0 +1,107 @@
+"""``hmsdr runbook``: the runbooks as a person would do them by hand, generated from the same code. A face only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hmsdr.cli.common import find_playbook, playbook_option
+from hmsdr.errors import RefusedError
+from hmsdr.playbook.load import load as load_playbook
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.catalogue import Catalogue, installed
+from hmsdr.runbook.definition import Runbook, find, load, shipped_directory
+from hmsdr.runbook.freeze import freeze
+from hmsdr.runbook.plan import Mode, Plan
+
+
+@click.group()
+def runbook() -> None:
+    """Show the shipped runbooks, as a person would do them by hand."""
+
+
+@runbook.command("list")
+def list_command() -> None:
+    """The shipped runbooks."""
+    for path in sorted(shipped_directory().glob("*.yaml")):
+        definition = load(path).definition
+        parameters = " ".join(f"--{name} <{kind}>" for name, kind in definition.parameters.items())
+        click.echo(f"{definition.runbook:<20} {parameters}\n    {definition.purpose}")
+
+
+@runbook.command()
+@click.argument("name")
+@click.option("--from", "from_region", help="Region to leave; default: the home region.")
+@click.option("--to", "to_region", help="Region to go to; default: the other one.")
+@click.option("--service", help="Service, for runbooks about one.")
+@click.option("--epoch", type=int, default=1, show_default=True, help="The current epoch.")
+@click.option("--planned", is_flag=True, help="Both regions are up: hand over instead of taking away.")
+@playbook_option
+def show(
+    name: str,
+    from_region: str | None,
+    to_region: str | None,
+    service: str | None,
+    epoch: int,
+    planned: bool,
+    playbook_path: Path | None,
+) -> None:
+    """Print what a person would do by hand for runbook NAME: every command with real values."""
+    playbook = load_playbook(find_playbook(playbook_path), secrets=False)
+    catalogue = installed()
+    found = load(find(name))
+    start = from_region or playbook.home_region
+    if start not in playbook.regions:
+        raise RefusedError(
+            f"showing {name}",
+            f"{start!r} is no region of the playbook",
+            f"Known: {', '.join(playbook.regions)}",
+        )
+    offered = {
+        "from": start,
+        "to": to_region or playbook.other_region(start),
+        "region": start,
+        "service": service or next(iter(playbook.services)),
+    }
+    parameters = {key: offered[key] for key in found.definition.parameters}
+    mode: Mode = "planned" if planned else "unplanned"
+    plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch)
+    click.echo(render(found, plan, playbook, catalogue))
+
+
+def render(found: Runbook, plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
+    """The plan as a runbook for people."""
+    lines = [
+        f"# {plan.title}",
+        "",
+        found.definition.purpose,
+        "",
+        f"Mode: {plan.mode}. Playbook: {plan.playbook}. Made for epoch {plan.epoch}.",
+    ]
+    number = 0
+    for stage in plan.stages:
+        lines += ["", f"## {stage.name}: {stage.title}"]
+        if stage.after:
+            lines.append(
+                f"Begins when {' and '.join(stage.after)} {'is' if len(stage.after) == 1 else 'are'} done."
+            )
+        for group in stage.groups:
+            if len(group) > 1:
+                lines += ["", f"The next {len(group)} steps may be done at the same time."]
+            for step in group:
+                number += 1
+                action = catalogue.get(step.action)
+                manual = action.manual(playbook, action.Args.model_validate(step.arguments))
+                lines += ["", f"{number}. {step.title}  (at most {step.deadline.total_seconds():g} s)", ""]
+                if step.point_of_no_return:
+                    lines += ["   POINT OF NO RETURN: going back afterwards is a failover of its own.", ""]
+                lines += [f"       {command}" for command in manual.commands]
+                lines += ["", f"   Expected: {manual.expected}"]
+                lines += [f"   If not: {text}" for text in manual.troubleshooting]
+    lines += ["", "## The way back", ""]
+    lines.append("Before the grant: undo what was scaled and pointed over (`hmsdr run abort` does it).")
+    if plan.rollback is not None:
+        values = " ".join(f"--{key} {value}" for key, value in plan.rollback.parameters.items())
+        lines.append(f"After the grant: `hmsdr runbook show {plan.rollback.runbook} {values} --planned`.")
+    return "\n".join(lines)
