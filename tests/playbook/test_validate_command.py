@@ -83,7 +83,7 @@ def test_no_file_is_a_usage_error() -> None:
 )
 def test_in_a_process_of_its_own_there_is_no_traceback(tmp_path: Path, name: str | bytes) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", "from hmsdr.cli.validate import command; command()", name],
+        [sys.executable, "-m", "hmsdr", "validate", name],
         cwd=tmp_path,
         env={**os.environ, "LC_ALL": "C"},
         capture_output=True,

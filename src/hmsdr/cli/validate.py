@@ -14,13 +14,13 @@ from hmsdr.playbook.findings import Finding, PlaybookError
 from hmsdr.playbook.schema import schema_text
 
 
-@click.command("validate")
+@click.command
 @click.argument("file", required=False, metavar="FILE")
 @click.option("--overlay", type=click.Path(path_type=Path), help="A file to lay over FILE.")
 @click.option("--no-secrets", is_flag=True, help="Do not look for secrets: check everything but them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
-def command(file: str | None, overlay: Path | None, no_secrets: bool, as_json: bool, schema: bool) -> None:
+def validate(file: str | None, overlay: Path | None, no_secrets: bool, as_json: bool, schema: bool) -> None:
     """Check a playbook: FILE, or hms for the shipped one.
 
     Exit status 0 when it is valid, 2 when it is not.
@@ -40,6 +40,9 @@ def command(file: str | None, overlay: Path | None, no_secrets: bool, as_json: b
         click.echo(_json(checked.file, "valid", checked.warnings))
     else:
         click.echo(_summary(checked, secrets=not no_secrets))
+
+
+command = validate
 
 
 def _refused(error: PlaybookError, *, as_json: bool) -> None:
