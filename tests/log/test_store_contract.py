@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sqlite3
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ async def test_processes_appending_at_once_never_fork_the_chain(store: SqliteSto
     assert sum(results.get(timeout=5) for _ in workers) == 100
     events = await store.read()
     assert [item.seq for item in events] == list(range(1, 101))
-    assert all(later.previous == earlier.hash for earlier, later in zip(events, events[1:], strict=False))
+    assert all(later.previous == earlier.hash for earlier, later in pairwise(events))
 
 
 async def test_a_cancelled_append_is_whole_or_absent(store: SqliteStore) -> None:

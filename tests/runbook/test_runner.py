@@ -48,7 +48,7 @@ async def test_stages_that_do_not_wait_for_each_other_overlap(store: SqliteStore
     )
     state = await run(store, made)
     assert state.status is RunStatus.SUCCEEDED
-    at = {name: record for name, record in state.stages.items()}
+    at = state.stages
     assert at["right"].started_at < at["left"].ended_at
     assert at["left"].started_at < at["right"].ended_at
     assert at["last"].started_at >= max(at["left"].ended_at, at["right"].ended_at)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -70,9 +71,7 @@ def revoke_command(playbook_path: Path | None, epoch: int, by: str) -> None:
 @click.option("--wait", is_flag=True, help="No receipt: wait the lease out, counted from now.")
 @by_option
 @playbook_option
-def prove(
-    playbook_path: Path | None, epoch: int, receipt: click.utils.LazyFile | None, wait: bool, by: str
-) -> None:
+def prove(playbook_path: Path | None, epoch: int, receipt: TextIO | None, wait: bool, by: str) -> None:
     """Free the right to write, on a receipt or after the whole wait."""
     if (receipt is None) == (not wait):
         raise click.UsageError("Give one of --receipt FILE and --wait.")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hmsdr.decide.authority import Authority, Holder, Phase, initial
 from hmsdr.errors import RefusedError
@@ -119,9 +119,11 @@ class SqliteStore:
         return Head(seq=seq, term=term, hash=digest)
 
     def _read(self, after: int, subject: str | None) -> list[Event]:
-        where, values = "seq > ?", [after]  # type: tuple[str, list[Any]]
+        where = "seq > ?"
+        values: list[Any] = [after]
         if subject is not None:
-            where, values = where + " AND subject = ?", [after, subject]
+            where += " AND subject = ?"
+            values.append(subject)
         rows = self._connection.execute(
             "SELECT seq, at, term, kind, subject, actor, data, previous, hash FROM event "  # noqa: S608 - no input in it
             f"WHERE {where} ORDER BY seq",

@@ -23,7 +23,7 @@ class PromoteRedis(Action[RegionArgs]):
     Args = RegionArgs
 
     async def check(self, context: StepContext, args: RegionArgs) -> Check:
-        """Is it a master? (RD-3: INFO replication)"""
+        """Is it a master, as INFO replication says (RD-3)?"""
         info = await context.systems.redis(args.region).info_replication(
             deadline=context.remaining(at_most=2)
         )

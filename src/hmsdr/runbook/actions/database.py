@@ -17,6 +17,7 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, StepContext
 
 _PROBE_SECONDS = 1.5
+_HTTP_OK = 200
 
 
 class RegionArgs(Model):
@@ -49,7 +50,7 @@ class RegionLost(Action[LostArgs]):
             _quietly(systems.agent(args.region).status(deadline=deadline)),
             _quietly(systems.agent(args.witness_region).status(deadline=deadline)),
         )
-        serving = http.status == 200
+        serving = http.status == _HTTP_OK
         writable = status.reachable and status.in_recovery is False
         streaming = None if other is None else other.replication.streaming
         evidence = {

@@ -1,5 +1,4 @@
-"""Kubernetes: point the applications at their stores, scale them up, see them ready, see the ways in
-(DB-3, RD-2, SV-1, SV-2).
+"""Kubernetes: point applications at their stores, scale them, see pods and ways in (DB-3, RD-2, SV-1, SV-2).
 
 Every write carries the resourceVersion that was read (the driver's part), so a delayed one cannot undo a newer.
 """
