@@ -1,0 +1,181 @@
+"""The strict layer refuses what Route 53 refuses, and the driver and DNS above it behave: all real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import botocore.exceptions
+import dns.asyncresolver
+import dns.resolver
+import pytest
+
+from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
+from hmsdr.drivers.route53 import Route53
+from hmsdr.drivers.s3 import ObjectStore
+from hmsdr.lab.aws.seed import client, seed
+from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout
+from hmsdr.playbook.topology import Aws, Traffic
+
+TRAFFIC = Traffic(
+    public_url=f"https://{PUBLIC_NAME}", hosted_zone=ZONE, record=PUBLIC_NAME, ttl=1, epoch_record=f"_epoch.{PUBLIC_NAME}"
+)  # fmt: skip
+
+
+def aws(layout: Layout) -> Aws:
+    return Aws.model_validate(
+        {"endpoint_url": f"http://{layout.aws}", "access_key_id": "lab", "secret_access_key": "lab"}
+    )
+
+
+@pytest.fixture
+async def driver(layout: Layout):
+    await seed(layout)
+    made = Route53(aws(layout), TRAFFIC)
+    yield made
+    epoch = await made.epoch(deadline=10)
+    change = await made.shift({"us-east-1": 100, "us-west-2": 0}, epoch or 1, deadline=10)
+    if change:
+        await made.wait_insync(change, deadline=10)
+    await made.close()
+
+
+def zone_id(layout: Layout) -> str:
+    zones = client(layout, "route53").list_hosted_zones_by_name(DNSName=ZONE)["HostedZones"]
+    return zones[0]["Id"].rpartition("/")[2]
+
+
+def record(layout: Layout, weight: int, value: str | None = None) -> dict[str, object]:
+    address = value or layout.regions["us-east-1"].ingress_http.host
+    return {
+        "Name": f"{PUBLIC_NAME}.", "Type": "A", "SetIdentifier": "us-east-1", "Weight": weight, "TTL": 1,
+        "ResourceRecords": [{"Value": address}],
+    }  # fmt: skip
+
+
+def send(layout: Layout, *changes: tuple[str, dict[str, object]]) -> None:
+    client(layout, "route53").change_resource_record_sets(
+        HostedZoneId=zone_id(layout),
+        ChangeBatch={"Changes": [{"Action": a, "ResourceRecordSet": r} for a, r in changes]},
+    )
+
+
+async def addresses(layout: Layout, count: int) -> Counter[str]:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = [layout.dns.host], layout.dns.port
+    return Counter([(await resolver.resolve(PUBLIC_NAME, "A"))[0].to_text() for _ in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([("DELETE", {"weight": 99})], "do not match the current values"),
+        ([("DELETE", {"weight": 100, "value": "127.0.0.9"})], "do not match the current values"),
+        ([("CREATE", {"weight": 100})], "already exists"),
+        ([("DELETE", {"weight": 100}), ("CREATE", {"weight": 256})], "Invalid weight 256"),
+    ],
+)
+async def test_what_route53_refuses_is_refused_whole(
+    layout: Layout, driver: Route53, changes: list[tuple[str, dict[str, object]]], words: str
+) -> None:
+    before = await driver.weights(deadline=10)
+    with pytest.raises(botocore.exceptions.ClientError, match=words):
+        await asyncio.to_thread(send, layout, *((a, record(layout, **r)) for a, r in changes))  # type: ignore[arg-type]
+    assert await driver.weights(deadline=10) == before
+
+
+async def test_a_shift_is_pending_then_in_sync_then_answered_by_dns(layout: Layout, driver: Route53) -> None:
+    east, west = (layout.regions[name].ingress_http.host for name in ("us-east-1", "us-west-2"))
+    assert set(await addresses(layout, 20)) == {east}
+    epoch = (await driver.epoch(deadline=10) or 0) + 1
+    change = await driver.shift({"us-east-1": 0, "us-west-2": 100}, epoch, deadline=10)
+    assert change is not None
+    assert not await driver.insync(change, deadline=10)
+    assert set(await addresses(layout, 5)) == {east}, "what is pending is not served"
+    await driver.wait_insync(change, deadline=10)
+    while set(await addresses(layout, 1)) != {west}:
+        await asyncio.sleep(0.01)
+    assert await driver.epoch(deadline=10) == epoch
+    assert await driver.shift({"us-east-1": 0, "us-west-2": 100}, epoch, deadline=10) is None
+
+
+async def test_an_older_epoch_moves_nothing(driver: Route53) -> None:
+    epoch = (await driver.epoch(deadline=10) or 0) + 5
+    await driver.shift({"us-east-1": 50, "us-west-2": 50}, epoch, deadline=10)
+    with pytest.raises(PermanentError, match=f"carry epoch {epoch}"):
+        await driver.shift({"us-east-1": 100, "us-west-2": 0}, epoch - 1, deadline=10)
+
+
+async def test_of_two_shifts_at_once_one_wins_and_the_other_is_told(layout: Layout, driver: Route53) -> None:
+    other = Route53(aws(layout), TRAFFIC)
+    epoch = (await driver.epoch(deadline=10) or 0) + 1
+    await asyncio.gather(driver.prepare(deadline=10), other.prepare(deadline=10))
+    answers = await asyncio.gather(
+        driver.shift({"us-east-1": 10, "us-west-2": 90}, epoch, deadline=10),
+        other.shift({"us-east-1": 20, "us-west-2": 80}, epoch + 1, deadline=10),
+        return_exceptions=True,
+    )
+    await other.close()
+    refused = [item for item in answers if isinstance(item, DriverError)]
+    weights = {name: item.weight for name, item in (await driver.weights(deadline=10)).items()}
+    assert weights in ({"us-east-1": 10, "us-west-2": 90}, {"us-east-1": 20, "us-west-2": 80})
+    assert len(refused) <= 1
+    for error in refused:
+        assert isinstance(error, TemporaryError | PermanentError)
+
+
+async def test_throttling_is_waited_out(layout: Layout, driver: Route53) -> None:
+    request = urllib.request.Request(
+        f"http://{layout.aws}/__lab/faults", data=json.dumps({"throttle": 3}).encode(), method="POST"
+    )
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).read())
+    assert await driver.weights(deadline=10)
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).read())
+    with pytest.raises(TemporaryError, match="Throttling"):
+        await driver.weights(deadline=0.15)
+    assert await driver.weights(deadline=10)
+
+
+async def test_an_api_that_is_not_there_is_temporary() -> None:
+    nowhere = Aws.model_validate(
+        {"endpoint_url": "http://127.0.0.1:9", "access_key_id": "lab", "secret_access_key": "hidden"}
+    )
+    driver = Route53(nowhere, TRAFFIC)
+    with pytest.raises(TemporaryError, match="not reachable") as caught:
+        await driver.weights(deadline=5)
+    assert "hidden" not in str(caught.value)
+    await driver.close()
+
+
+async def test_dns_tells_unknown_names_from_missing_types(layout: Layout, driver: Route53) -> None:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = [layout.dns.host], layout.dns.port
+    with pytest.raises(dns.resolver.NXDOMAIN):
+        await resolver.resolve(f"nobody.{ZONE}", "A")
+    with pytest.raises(dns.resolver.NoAnswer):
+        await resolver.resolve(PUBLIC_NAME.upper(), "AAAA")
+    answer = await resolver.resolve("postgres-secondary.hms.system.svc.cluster.local", "A", tcp=True)
+    assert answer[0].to_text() == layout.regions["us-west-2"].postgres.host
+
+
+async def test_the_object_store_gives_back_what_was_put_and_ignores_empty_backups(
+    layout: Layout, driver: Route53, tmp_path: Path
+) -> None:
+    store = ObjectStore(aws(layout))
+    bucket = "hms-backups-us-west-2"
+    assert await store.newest(bucket, "databases/", deadline=10) is None
+    (tmp_path / "one").write_bytes(b"x" * 100_000)
+    (tmp_path / "empty").touch()
+    await store.put_file(bucket, "databases/one", tmp_path / "one", deadline=10)
+    await store.put_file(bucket, "databases/two", tmp_path / "empty", deadline=10)
+    newest = await store.newest(bucket, "databases/", deadline=10)
+    assert newest is not None
+    assert (newest.key, newest.size) == ("databases/one", 100_000)
+    await store.get_file(bucket, "databases/one", tmp_path / "back", deadline=10)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "one").read_bytes()
+    with pytest.raises(PermanentError, match="NoSuchBucket"):
+        await store.newest("no-such-bucket", "", deadline=10)
+    await store.close()
