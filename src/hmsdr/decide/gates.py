@@ -1,0 +1,169 @@
+"""The prerequisites of a failover as gates (FM-1): what was observed, what is allowed, and whether it passes. Pure.
+
+A gate that cannot be judged does not pass: silence is not health. Overruling one takes a named person and a
+reason; that is recorded elsewhere, and changes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from hmsdr.playbook.base import format_duration
+from hmsdr.playbook.thresholds import Gates
+
+
+class GateState(StrEnum):
+    """Verdict of a gate."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class GateName(StrEnum):
+    """The four prerequisites of the playbook."""
+
+    SECONDARY_HEALTHY = "secondary-healthy"
+    REPLICATION_LAG = "replication-lag"
+    BACKUPS_CURRENT = "backups-current"
+    ROLLBACK_PLAN = "rollback-plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One gate. `observed` and `limit` are for people; `remedy` says what to do when it does not pass."""
+
+    name: GateName
+    state: GateState
+    observed: str
+    limit: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LagSeen:
+    """Replication lag: `live`, or the last that was measured, `age` ago."""
+
+    seconds: float | None
+    bytes: int | None
+    live: bool
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSeen:
+    """The newest backup: its name, its size in bytes, its age."""
+
+    name: str
+    size: int
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What was seen before the decision. None means that it could not be seen, and why is in `problems`."""
+
+    target: str
+    healthy: bool | None
+    health: str
+    lag: LagSeen | None
+    backup: BackupSeen | None
+    rollback: str | None
+    problems: Sequence[tuple[GateName, str]] = ()
+
+
+def evaluate(seen: Observations, limits: Gates) -> tuple[Gate, ...]:
+    """All four gates, in the playbook's order."""
+    problems = dict(seen.problems)
+    return (
+        _healthy(seen),
+        _lag(seen.lag, limits, problems.get(GateName.REPLICATION_LAG)),
+        _backup(seen.backup, limits, problems.get(GateName.BACKUPS_CURRENT)),
+        _rollback(seen.rollback),
+    )
+
+
+def refusing(gates: Sequence[Gate], overridden: Sequence[str] = ()) -> tuple[Gate, ...]:
+    """The gates that forbid the failover."""
+    return tuple(gate for gate in gates if gate.state is not GateState.PASSED and gate.name not in overridden)
+
+
+def _healthy(seen: Observations) -> Gate:
+    state = {True: GateState.PASSED, False: GateState.FAILED, None: GateState.UNKNOWN}[seen.healthy]
+    return Gate(
+        GateName.SECONDARY_HEALTHY,
+        state,
+        seen.health,
+        f"{seen.target} answers: database, agent and Kubernetes",
+        "" if state is GateState.PASSED else f"Repair {seen.target} first: there is nothing to fail over to",
+    )
+
+
+def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
+    limit = f"below {format_duration(limits.replication_lag)}"
+    if lag is None or lag.seconds is None:
+        return Gate(
+            GateName.REPLICATION_LAG,
+            GateState.UNKNOWN,
+            problem or "not measurable",
+            limit,
+            "Find out what would be lost, or overrule this gate by name with a reason",
+        )
+    amount = f"{lag.seconds:.1f} s" + ("" if lag.bytes is None else f", {lag.bytes} bytes")
+    age = lag.age.total_seconds()
+    observed = amount if lag.live else f"{amount}, last measured {age:.0f} s ago: the primary does not answer"
+    if not lag.live and lag.age > limits.last_known_lag_age:
+        return Gate(
+            GateName.REPLICATION_LAG,
+            GateState.UNKNOWN,
+            observed,
+            f"{limit}, measured at most {format_duration(limits.last_known_lag_age)} ago",
+            "The last measurement is too old to tell what would be lost; overrule this gate by name with a reason",
+        )
+    within = lag.seconds < limits.replication_lag.total_seconds()
+    if lag.bytes is not None:
+        within = within and lag.bytes <= limits.replication_lag_bytes
+    return Gate(
+        GateName.REPLICATION_LAG,
+        GateState.PASSED if within else GateState.FAILED,
+        observed,
+        f"{limit}, at most {limits.replication_lag_bytes} bytes",
+        "" if within else "Wait until the standby has caught up, or accept the loss by name with a reason",
+    )
+
+
+def _backup(backup: BackupSeen | None, limits: Gates, problem: str | None) -> Gate:
+    limit = f"not older than {format_duration(limits.backup_age)}"
+    if backup is None:
+        state = GateState.UNKNOWN if problem else GateState.FAILED
+        return Gate(GateName.BACKUPS_CURRENT, state, problem or "no backup", limit, "Make a backup first")
+    hours = backup.age.total_seconds() / 3600
+    observed = f"{backup.name}, {backup.size} bytes, {hours:.1f} h old"
+    # An age below zero is a clock that is wrong: then nothing is known about how current it is.
+    if backup.age < timedelta(minutes=-5):
+        return Gate(
+            GateName.BACKUPS_CURRENT,
+            GateState.UNKNOWN,
+            observed,
+            limit,
+            "Its date is in the future: set the clocks",
+        )
+    current = backup.age <= limits.backup_age
+    return Gate(
+        GateName.BACKUPS_CURRENT,
+        GateState.PASSED if current else GateState.FAILED,
+        observed,
+        limit,
+        "" if current else "Make a backup first",
+    )
+
+
+def _rollback(rollback: str | None) -> Gate:
+    if rollback is None:
+        return Gate(
+            GateName.ROLLBACK_PLAN, GateState.FAILED, "none", "a plan that can be executed", "Name one"
+        )
+    return Gate(GateName.ROLLBACK_PLAN, GateState.PASSED, rollback, "a plan that can be executed")
