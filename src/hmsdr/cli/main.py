@@ -22,9 +22,12 @@ from hmsdr.playbook.findings import nearest
 
 COMMANDS = {
     "validate": ("hmsdr.cli.validate:validate", "Check a playbook."),
+    "plan": ("hmsdr.cli.failover:plan", "Show what a failover would do right now."),
+    "failover": ("hmsdr.cli.failover:failover", "Fail over from one region to the other."),
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
     "run": ("hmsdr.cli.run:run", "List, show, resume, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
+    "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
     "store": ("hmsdr.cli.store:store", "Create the event log and the write authority."),
 }
 """Name, where it is, and its line in the help."""
