@@ -1,0 +1,151 @@
+"""``hmsdr agent``: run the agent beside a region's database until SIGTERM. A face only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+from aiohttp import web
+
+from hmsdr.cli.common import find_playbook
+from hmsdr.control.agent import Agent
+from hmsdr.control.api import application
+from hmsdr.control.config import AgentConfig, OnCrash, from_playbook
+from hmsdr.control.locks import lock_directories
+from hmsdr.control.server import PostgresServer
+from hmsdr.control.unprivileged import choose
+from hmsdr.errors import RefusedError
+from hmsdr.lab import binaries
+from hmsdr.log.sqlite import SqliteStore
+from hmsdr.playbook.load import load
+
+
+@click.command()
+@click.option("--playbook", "playbook_path", type=click.Path(path_type=Path), help="Playbook file.")
+@click.option("--region", required=True, help="Region whose database it keeps.")
+@click.option("--data-directory", type=click.Path(path_type=Path), help="PostgreSQL's data directory.")
+@click.option(
+    "--state-directory", type=click.Path(path_type=Path), required=True, help="What it must not forget."
+)
+@click.option("--run-as", help="User for PostgreSQL when started as root where user namespaces do not work.")
+@click.option("--postgres-bin", type=click.Path(path_type=Path), help="Directory with PostgreSQL's programs.")
+@click.option("--guard-command", default="", help="How to start the guard instead of the built-in one.")
+@click.option(
+    "--listen", default="", help="HOST:PORT to serve on; default: the host and port of the agent's URL."
+)
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), help="TLS certificate, with --certificate-key."
+)
+@click.option("--certificate-key", type=click.Path(path_type=Path), help="Key of --certificate.")
+@click.option(
+    "--on-crash",
+    type=click.Choice([str(choice) for choice in OnCrash]),
+    default=str(OnCrash.RESTART),
+    envvar="HMSDR_AGENT_ON_CRASH",
+    show_envvar=True,
+    show_default=True,
+    help="When the primary dies by itself: start it again at once, or hold it stopped for a failover.",
+)
+def agent(
+    playbook_path: Path | None,
+    region: str,
+    data_directory: Path | None,
+    state_directory: Path,
+    run_as: str | None,
+    postgres_bin: Path | None,
+    guard_command: str,
+    listen: str,
+    certificate: Path | None,
+    certificate_key: Path | None,
+    on_crash: str,
+) -> None:
+    """Keep a region's database: start it, renew its right to write, promote it, fence it."""
+    found = find_playbook(playbook_path)
+    playbook = load(found)
+    if data_directory is None and region in playbook.regions:
+        data_directory = Path(playbook.regions[region].postgres.data_directory)
+    config = from_playbook(
+        playbook,
+        found,
+        region,
+        data_directory=data_directory or Path(),
+        state_directory=state_directory,
+        on_crash=OnCrash(on_crash),
+        guard_command=tuple(shlex.split(guard_command)),
+    )
+    host, port = _address(listen or urlsplit(playbook.regions[region].agent.url).netloc)
+    tls = _tls(certificate, certificate_key)
+    locks = lock_directories(config.data_directory, config.state_directory)
+    try:
+        asyncio.run(_serve(config, postgres_bin or binaries.postgres_bin(), run_as, host, port, tls))
+    finally:
+        for descriptor in locks:
+            os.close(descriptor)
+
+
+async def _serve(
+    config: AgentConfig, programs: Path, run_as: str | None, host: str, port: int, tls: ssl.SSLContext | None
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    unprivileged = choose(run_as)
+    unprivileged.own(config.state_directory)
+    store = await SqliteStore.open(config.store)
+    try:
+        server = PostgresServer(
+            config.data_directory, programs, unprivileged, config.state_directory / "postgres.log"
+        )
+        keeper = Agent(config, store, server)
+        runner = web.AppRunner(application(keeper), access_log=None, shutdown_timeout=2.0)
+        await runner.setup()
+        try:
+            await _listen(runner, host, port, tls)
+            await keeper.run(stop)
+        finally:
+            await runner.cleanup()
+    finally:
+        await store.close()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    except OSError as error:
+        raise RefusedError(
+            f"serving the agent on {host}:{port}",
+            error.strerror or str(error),
+            "Free the port, or name another with --listen and in the playbook's agent.url",
+        ) from error
+
+
+def _address(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise RefusedError(
+            "starting the agent", f"{text!r} is no HOST:PORT", "Give both, as in 10.0.0.5:7443"
+        )
+    return host, port
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise RefusedError(
+            "starting the agent", f"{certificate}: {error}", "Give a certificate and its key"
+        ) from error
+    return context

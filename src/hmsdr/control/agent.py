@@ -1,0 +1,337 @@
+"""The agent beside a region's database: the only thing that starts it, promotes it and fences it.
+
+It keeps the lease, reconciles what runs with what may run, and obeys orders under an epoch, one at a time. It never
+takes the right to write from another instance and never decides on a failover: controllers and people do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from hmsdr.control import promote as promoting
+from hmsdr.control.config import AgentConfig, OnCrash
+from hmsdr.control.database import Database, Role
+from hmsdr.control.fence import earlier_receipt, fence
+from hmsdr.control.follow import follow
+from hmsdr.control.guarding import Guarding
+from hmsdr.control.lease import Lease, Renewal
+from hmsdr.control.logs import log
+from hmsdr.control.server import PostgresServer
+from hmsdr.control.state import FenceReceipt, Promotion, StateFile, Upstream
+from hmsdr.decide.authority import Authority, Holder, Phase
+from hmsdr.drivers.errors import DriverError
+from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.log.store import AuthorityStore
+
+_MEASURE_SECONDS = 1.0
+_FRESH_SECONDS = 0.2
+_ASK_SECONDS = 0.5
+_CRASHES = 3
+_CRASH_WINDOW = 60.0
+_BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
+_BOOT_SECONDS = 3.0
+
+
+class Agent:
+    """One life of the agent of one instance.
+
+    Args:
+        config: what it keeps.
+        store: keeper of the write authority.
+        server: the server of the data directory, on which the caller holds the lock of `locks`.
+    """
+
+    def __init__(self, config: AgentConfig, store: AuthorityStore, server: PostgresServer) -> None:
+        self.config = config
+        self.store = store
+        self.memory = StateFile(config.state_directory / "agent.json", config.instance.instance)
+        self.holder = Holder(config.instance.instance, uuid.uuid4().hex[:12])
+        self.lease = Lease(store, self.holder, config.drift_margin, self._wanted)
+        guarding = Guarding(
+            config.state_directory / "guard.map",
+            config.data_directory,
+            server.unprivileged.owner,
+            config.guard_command,
+        )
+        self.database = Database(config, server, guarding, self.lease, self.memory, self._died)
+        self.held = ""
+        """Why the database is left stopped although it might run; empty when it is not."""
+        self.lock = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._renew_now = asyncio.Event()
+        self._crashes: deque[float] = deque(maxlen=_CRASHES)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take over what runs, then keep lease and database until `stop` is set; then stop the database cleanly.
+
+        The right to write stays ours in the store: an agent that comes back within a failover's patience goes on
+        under the same epoch.
+        """
+        log("agent.started", instance=self.holder.instance, incarnation=self.holder.incarnation)
+        await self._boot()
+        loops = [
+            asyncio.create_task(self._keep_lease()),
+            asyncio.create_task(self._keep_database()),
+            asyncio.create_task(self._keep_measuring()),
+        ]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopping, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a loop ends by an error only: let it be seen, the guard watches the database
+        finally:
+            for task in (stopping, *loops, *self._tasks):
+                task.cancel()
+            await asyncio.gather(stopping, *loops, *self._tasks, return_exceptions=True)
+        async with self.lock:
+            await self.database.stop(self.config.stop_deadline)
+            self.database.guarding.release()
+        log("agent.stopped")
+
+    async def fence(self, epoch: int, *, clean: bool, reason: str) -> FenceReceipt:
+        """Fence the database under `epoch`, see `hmsdr.control.fence`; the same epoch again gives the same receipt."""
+        if (receipt := earlier_receipt(self.database, epoch)) is not None:
+            return receipt
+        log("fence.ordered", epoch=epoch, clean=clean, reason=reason)
+        if not clean:
+            self._hurry.set()
+            await self.database.server.kill(self.config.kill_deadline)  # at once, whatever holds the lock
+        async with self.lock:
+            if (receipt := earlier_receipt(self.database, epoch)) is not None:
+                return receipt
+            if clean:
+                self._hurry.clear()
+            self.held = ""
+            return await fence(self.database, epoch, clean=clean, hurry=self._hurry)
+
+    async def promote(self, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
+        """Promote the database under `epoch`, see `hmsdr.control.promote`."""
+        async with self.lock:
+            promotion, already = await promoting.promote(self.database, epoch, min_lsn)
+            if not already:
+                self.held = ""
+                self._spawn(promoting.settle(self.database))
+            return promotion, already
+
+    async def follow(self, epoch: int, upstream: Upstream) -> dict[str, Any]:
+        """Make the database a standby of `upstream`, see `hmsdr.control.follow`."""
+        async with self.lock:
+            self.held = ""
+            return await follow(self.database, epoch, upstream)
+
+    async def status(self) -> dict[str, Any]:
+        """What `GET /v1/status` answers."""
+        database, state = self.database, self.memory.state
+        measured = database.meter.last
+        if database.role is not Role.STOPPED:
+            measured = await database.meter.measure(
+                primary=database.role is Role.PRIMARY, deadline=_ASK_SECONDS, not_older_than=_FRESH_SECONDS
+            )
+        running = database.server.pid() if database.role is not Role.STOPPED else None
+        return {
+            "region": self.config.region,
+            "instance": self.holder.instance,
+            "incarnation": self.holder.incarnation,
+            "accepted_epoch": state.accepted_epoch,
+            "database": {
+                "state": self._state_name(),
+                "pid": running,
+                "lsn": measured.lsn,
+                "timeline": measured.timeline,
+                "held": self.held or None,
+            },
+            "replication": {
+                "streaming": measured.streaming,
+                "lag_seconds": measured.lag_seconds,
+                "lag_bytes": measured.lag_bytes,
+                "measured_at": measured.measured_at.isoformat() if measured.measured_at else None,
+            },
+            "fence": asdict(state.fence) if state.fence is not None else None,
+            "lease": {
+                "held": self.lease.seconds_left() > 0,
+                "epoch": self.lease.epoch,
+                "seconds_left": round(self.lease.seconds_left(), 3) if self.lease.deadline else None,
+            },
+        }
+
+    def _state_name(self) -> str:
+        database = self.database
+        if not database.server.exists:
+            return "absent"
+        if database.role is not Role.STOPPED:
+            return str(database.role)
+        return "fenced" if self.memory.state.stopped and self.memory.state.fence is not None else "stopped"
+
+    def _wanted(self, record: Authority) -> bool:
+        return not self.memory.state.fenced(record.epoch)
+
+    async def _boot(self) -> None:
+        """Adopt what an earlier life left running, or make sure that nothing of it runs."""
+        database = self.database
+        async with self.lock:
+            if database.server.processes():
+                await database.guarding.ensure()
+                if not await database.adopt():
+                    log("agent.not_adopted", level="warning")
+                    await database.kill()
+                    database.disarm()
+                else:
+                    log("agent.adopted", role=database.role)
+            else:
+                database.disarm()  # also clears a deadline of before a reboot, when the clock began anew
+                await database.guarding.ensure()
+            until = time.monotonic() + min(_BOOT_SECONDS, self.config.lease)
+            while self.lease.record is None and time.monotonic() < until:
+                await self.lease.renew(_ASK_SECONDS)
+        if database.role is Role.PRIMARY:
+            self._spawn(promoting.settle(database))
+
+    async def _keep_lease(self) -> None:
+        """Renew each quarter of the lease, sooner after an unclear answer; act when it is lost."""
+        quarter = self.config.lease / 4
+        while True:
+            outcome = await self.lease.renew(max(0.05, quarter))
+            if self.database.writable:
+                await self._guarded(outcome)
+            self._wake.set()
+            pause = quarter if outcome is not Renewal.UNCLEAR else quarter / 4
+            if self.database.writable:
+                pause = min(pause, max(0.001, self.lease.seconds_left()))
+            self._renew_now.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._renew_now.wait(), pause)
+
+    async def _guarded(self, outcome: Renewal) -> None:
+        """What the last renewal means for a database that may be writable."""
+        database = self.database
+        if outcome is Renewal.NOT_OURS:
+            record = self.lease.record
+            in_time = (
+                record is not None
+                and record.phase is Phase.REVOKING
+                and record.holder is not None
+                and record.holder.instance == self.holder.instance
+                and self.lease.seconds_left() > 0
+            )
+            log("lease.lost", level="warning", phase=record.phase if record else None, clean=in_time)
+            await self._report(
+                self.fence(self.memory.state.accepted_epoch, clean=in_time, reason="lease lost")
+            )
+            return
+        published = database.guarding.file.deadline()
+        if self.lease.seconds_left() > 0 and (published is None or published > self.lease_now()):
+            database.guarding.publish(self.lease.deadline)
+            if not database.guarding.alive:
+                await self._report(database.guarding.ensure())
+            return
+        # The deadline passed: the guard kills as well, whoever is first. A renewal that came after it is too late.
+        log("lease.expired", level="error", epoch=self.memory.state.accepted_epoch)
+        await database.server.kill(self.config.kill_deadline)
+        async with self.lock:
+            if database.writable:
+                await self._report(self._put_down())
+
+    @staticmethod
+    def lease_now() -> float:
+        """Now, on the clock of every deadline."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    async def _put_down(self) -> None:
+        await self.database.kill()
+        self.database.disarm()
+
+    async def _keep_database(self) -> None:
+        """Reconcile what runs with what may run, on every sign of change and after failures with patience."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                async with self.lock:
+                    await self._reconcile()
+                failures = 0
+            except (HmsdrError, OSError) as error:
+                log("database.not_started", level="error", found=str(error))
+                await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+                failures += 1
+                continue
+            await self._wake.wait()
+
+    async def _reconcile(self) -> None:
+        database, state = self.database, self.memory.state
+        if not database.guarding.alive:
+            await database.guarding.ensure()
+        if database.role is Role.PRIMARY or state.stopped or self.held or not database.server.exists:
+            return
+        epoch = self.lease.epoch
+        entitled = (
+            epoch is not None
+            and epoch == state.promoted_epoch
+            and self.lease.live(epoch)
+            and not state.fenced(epoch)
+        )
+        if entitled:
+            if database.role is Role.STANDBY:
+                await database.stop(self.config.stop_deadline)
+            await database.start_primary()
+            with suppress(DriverError):
+                await database.sql.claim_epoch(epoch or 0, self.holder.instance, deadline=_ASK_SECONDS)
+            self._spawn(promoting.settle(database))
+        elif database.role is Role.STOPPED:
+            await database.start_standby()
+
+    def _died(self, role: Role) -> None:
+        self._spawn(self._after_death(role))
+
+    async def _after_death(self, role: Role) -> None:
+        """The server ended by itself: its orphans must not go on committing, then the policy decides."""
+        async with self.lock:
+            database = self.database
+            if database.role is not Role.STOPPED:
+                return
+            await self._report(self._put_down())
+            if role is Role.PRIMARY and not self.memory.state.stopped:
+                now = time.monotonic()
+                many = len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW
+                self._crashes.append(now)
+                if self.config.on_crash is OnCrash.HOLD:
+                    self.held = "the primary died, and --on-crash is hold"
+                elif many:
+                    self.held = f"the primary died more than {_CRASHES} times within {_CRASH_WINDOW:g} s"
+                if self.held:
+                    log("database.held", level="error", why=self.held)
+        self._wake.set()
+
+    async def _keep_measuring(self) -> None:
+        while True:
+            database = self.database
+            if database.role is not Role.STOPPED and not self.lock.locked():
+                primary = database.role is Role.PRIMARY
+                if primary:
+                    await database.meter.beat(self.holder.instance, _MEASURE_SECONDS)
+                await database.meter.measure(primary=primary, deadline=_MEASURE_SECONDS)
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+    def renew_soon(self) -> None:
+        """Look at the record now instead of at the next quarter of the lease."""
+        self._renew_now.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(self._report(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _report(work: Any) -> None:
+        """Background work must not end the agent: what it says is logged."""
+        try:
+            await work
+        except (RefusedError, HmsdrError, OSError) as error:
+            log("agent.background_failed", level="error", found=str(error))

@@ -1,0 +1,149 @@
+"""The agent's HTTP interface: checks the key, reads the order, gives the answer or the refusal. A face only."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from hmsdr.control import byhand
+from hmsdr.control.agent import Agent
+from hmsdr.control.logs import log
+from hmsdr.control.state import Upstream
+from hmsdr.decide.authority import AuthorityRefused
+from hmsdr.errors import HmsdrError, RefusedError
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LIMIT = 64 * 1024
+
+
+class _BadRequest(Exception):  # noqa: N818 - an answer
+    """The order cannot be read."""
+
+
+def application(agent: Agent) -> web.Application:
+    """The application that serves `agent`."""
+    app = web.Application(middlewares=[_errors, _authenticated(agent.config.key)], client_max_size=_LIMIT)
+    app.add_routes(
+        [
+            web.get("/healthz", _healthz),
+            web.get("/v1/status", _on(agent, _status)),
+            web.post("/v1/fence", _on(agent, _fence)),
+            web.post("/v1/promote", _on(agent, _promote)),
+            web.post("/v1/follow", _on(agent, _follow)),
+            web.post("/v1/manual/stop", _on(agent, _manual_stop)),
+            web.post("/v1/manual/promote", _on(agent, _manual_promote)),
+        ]
+    )
+    return app
+
+
+def _on(agent: Agent, handle: Callable[[Agent, dict[str, Any]], Awaitable[dict[str, Any]]]) -> _Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        order = await _order(request) if request.method == "POST" else {}
+        # An order, once begun, is carried out even when who gave it hangs up: half a fence helps nobody.
+        return web.json_response(await asyncio.shield(asyncio.ensure_future(handle(agent, order))))
+
+    return handler
+
+
+async def _healthz(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"status": "ok"})
+
+
+async def _status(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    return await agent.status()
+
+
+async def _fence(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    epoch, clean = _epoch(order), order.get("clean", False)
+    if not isinstance(clean, bool):
+        raise _BadRequest(f"expected clean to be true or false, found {clean!r}")
+    reason = f"{order.get('reason', '')} ({order.get('run', '')})"
+    return asdict(await agent.fence(epoch, clean=clean, reason=reason))
+
+
+async def _promote(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    min_lsn = order.get("min_lsn")
+    if min_lsn is not None and (not isinstance(min_lsn, int) or isinstance(min_lsn, bool) or min_lsn < 0):
+        raise _BadRequest(f"expected min_lsn to be bytes of WAL or null, found {min_lsn!r}")
+    promotion, already = await agent.promote(_epoch(order), min_lsn)
+    return {**asdict(promotion), "already": already}
+
+
+async def _follow(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    host, port, slot = order.get("primary_host"), order.get("primary_port"), order.get("slot")
+    if not (isinstance(host, str) and host and isinstance(port, int) and isinstance(slot, str) and slot):
+        raise _BadRequest("expected primary_host (text), primary_port (number) and slot (text)")
+    return await agent.follow(_epoch(order), Upstream(host, port, slot))
+
+
+async def _manual_stop(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    return await byhand.stop(agent)
+
+
+async def _manual_promote(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    return await byhand.promote(agent)
+
+
+async def _order(request: web.Request) -> dict[str, Any]:
+    if not request.can_read_body:
+        return {}
+    try:
+        order = await request.json()
+    except ValueError as error:
+        raise _BadRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(order, dict):
+        raise _BadRequest("expected a JSON object")
+    return order
+
+
+def _epoch(order: dict[str, Any]) -> int:
+    epoch = order.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
+        raise _BadRequest(f"expected epoch to be a number from 1, found {epoch!r}")
+    return epoch
+
+
+def _authenticated(key: str) -> Any:
+    expected = f"Bearer {key}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode()
+        if request.path != "/healthz" and not hmac.compare_digest(given, expected):
+            return _problem(
+                401, request.path, "the key is missing or wrong", "Use the key of this region's agent"
+            )
+        return await handler(request)
+
+    return check
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except _BadRequest as error:
+        return _problem(400, f"reading {request.path}", str(error), "See docs/agent.md for the orders")
+    except AuthorityRefused as error:
+        return _problem(409, request.path, str(error), "Look at `hmsdr authority show`")
+    except HmsdrError as error:
+        log("order.not_done", level="warning", path=request.path, found=str(error))
+        status = 409 if isinstance(error, RefusedError) else 503
+        return _problem(status, error.doing, error.found, error.remedy)
+    except web.HTTPException as error:
+        return _problem(error.status, request.path, error.reason, "See docs/agent.md for the orders")
+    except Exception as error:  # noqa: BLE001 - no traceback to the caller; the database is watched elsewhere
+        log("order.broken", level="error", path=request.path, found=f"{type(error).__name__}: {error}")
+        return _problem(
+            500, request.path, f"{type(error).__name__}: {error}", "See the agent's log; report it"
+        )
+
+
+def _problem(status: int, doing: str, found: str, remedy: str) -> web.Response:
+    return web.json_response({"error": {"doing": doing, "found": found, "remedy": remedy}}, status=status)

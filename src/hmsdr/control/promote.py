@@ -1,0 +1,167 @@
+"""Promotion: the one way in which a database becomes a primary (SAFETY rule 5).
+
+Once per epoch: the accepted epoch is on disk before PostgreSQL is asked; a delivery seen before does nothing.
+The authority record must name this instance, this life of its agent and this epoch, with the lease renewed just now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from hmsdr.control import pgconf
+from hmsdr.control.database import Database, Role
+from hmsdr.control.lease import Renewal
+from hmsdr.control.logs import log
+from hmsdr.control.state import Promotion
+from hmsdr.decide.authority import Authority, AuthorityRefused, may_promote
+from hmsdr.decide.lsn import format_lsn
+from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
+from hmsdr.drivers.postgres import Postgres
+from hmsdr.errors import RefusedError
+
+_STORE_SECONDS = 3.0
+_POLL_SECONDS = 0.002
+_REPLAY_SECONDS = 5.0
+_SQL_SECONDS = 2.0
+
+
+async def promote(database: Database, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
+    """Promote it under `epoch`; gives the promotion and whether it had taken place before.
+
+    Args:
+        database: what is promoted; the caller holds the agent's lock.
+        epoch: the epoch that was granted.
+        min_lsn: refuse below this position (bytes of WAL); the record's own hand-over LSN holds as well.
+
+    Raises:
+        RefusedError: the epoch is old or not ours, or commits that were handed over are missing.
+        TemporaryError: the store or the database does not answer.
+    """
+    began = time.monotonic()
+    state = database.memory.state
+    if state.promotion is not None and state.promotion.epoch == epoch:
+        return state.promotion, True
+    doing = f"promoting {state.instance} under epoch {epoch}"
+    if epoch < state.accepted_epoch:
+        raise RefusedError(
+            doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"
+        )
+    if state.fenced(epoch):
+        raise RefusedError(doing, "it was fenced under this epoch", "Grant it a new epoch first")
+    record = await _authorised(database, doing, epoch)
+    await database.guarding.ensure()
+    if database.role is Role.STOPPED:
+        await database.start_alone()
+    standby = await database.sql.in_recovery(deadline=_SQL_SECONDS)
+    if standby:
+        await _replayed(database, doing, record, epoch, max(min_lsn or 0, record.handover_lsn or 0))
+    system = (await database.sql.status(deadline=_SQL_SECONDS)).system_identifier
+    database.memory.change(accepted_epoch=epoch, stopped=False, system_identifier=system)
+    database.arm()
+    database.role = Role.PRIMARY
+    if standby:
+        await database.sql.promote_here(deadline=_SQL_SECONDS)
+    lsn, timeline = await _first_write(database, doing, epoch)
+    pgconf.make_standby(database.config.data_directory, durable=False)
+    promotion = Promotion(
+        epoch=epoch,
+        promoted_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        lsn=lsn,
+        timeline=timeline,
+        seconds=round(time.monotonic() - began, 6),
+    )
+    database.memory.change(promotion=promotion)
+    log("promote.done", epoch=epoch, lsn=format_lsn(lsn), timeline=timeline, seconds=promotion.seconds)
+    return promotion, False
+
+
+async def _authorised(database: Database, doing: str, epoch: int) -> Authority:
+    """The record, renewed by us just now under `epoch`: the lease is live and the guard can be given a deadline."""
+    outcome = Renewal.UNCLEAR
+    for _ in range(5):
+        outcome = await database.lease.renew(_STORE_SECONDS)
+        if outcome is not Renewal.UNCLEAR:
+            break
+    record = database.lease.record
+    if outcome is Renewal.UNCLEAR or record is None:
+        raise TemporaryError(doing, "the store gave no clear answer", "Try again when the store answers")
+    if outcome is Renewal.NOT_OURS or record.epoch != epoch:
+        holder = record.holder.instance if record.holder is not None else "nobody"
+        raise RefusedError(
+            doing,
+            f"the right to write is {record.phase} by {holder} under epoch {record.epoch}",
+            "Grant it to this instance under that epoch first",
+        )
+    return record
+
+
+async def _replayed(database: Database, doing: str, record: Authority, epoch: int, needed: int) -> None:
+    """Wait until what was handed over has been replayed; the pure core has the last word."""
+    until = time.monotonic() + _REPLAY_SECONDS
+    while True:
+        replayed = await database.sql.replayed_lsn(deadline=_SQL_SECONDS)
+        if replayed >= needed or time.monotonic() >= until:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    try:
+        may_promote(record, database.lease.holder, epoch, replayed)
+    except AuthorityRefused as refusal:
+        raise RefusedError(
+            doing, str(refusal), "Wait for replication, or give the right back to the old side"
+        ) from refusal
+    if replayed < needed:
+        raise RefusedError(
+            doing,
+            f"it has replayed up to {format_lsn(replayed)}, asked for is {format_lsn(needed)}",
+            "Wait for replication, or give the right back to the old side",
+        )
+
+
+async def _first_write(database: Database, doing: str, epoch: int) -> tuple[int, int]:
+    """Try until it takes a write; gives position and timeline. Polling each 2 ms, where pg_ctl takes 100."""
+    until = time.monotonic() + database.config.promote_deadline
+    table = True
+    while time.monotonic() < until:
+        try:
+            if await database.sql.in_recovery(deadline=_SQL_SECONDS):
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            if table:
+                await database.sql.claim_epoch(
+                    epoch, database.config.instance.instance, deadline=_SQL_SECONDS
+                )
+            else:
+                await database.sql.write_marker(f"epoch {epoch}", deadline=_SQL_SECONDS)
+            status = await database.sql.status(deadline=_SQL_SECONDS)
+        except PermanentError:
+            if not table:
+                raise
+            table = False  # somebody else's database: it has no table of ours, a WAL record proves writing as well
+        except DriverError as error:
+            if database.role is Role.STOPPED:
+                raise TemporaryError(
+                    doing, "the server died", f"See {database.server.last_words()}"
+                ) from error
+            log("promote.not_yet", found=error.found)
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            if status.lsn is not None and status.timeline is not None:
+                return status.lsn, status.timeline
+    raise TemporaryError(
+        doing,
+        f"it takes no write after {database.config.promote_deadline:g} s",
+        "Repeat the order: it goes on where it stands",
+    )
+
+
+async def settle(database: Database) -> None:
+    """After a promotion or a start as the primary, what nobody waits for: slot, checkpoint, durable signal file."""
+    try:
+        await asyncio.to_thread(pgconf.make_standby, database.config.data_directory)
+        await database.sql.create_physical_slot(database.config.other_slot, deadline=_SQL_SECONDS)
+        # On a connection of its own: the warm one must stay free for what cannot wait.
+        await Postgres(database.config.instance, host=database.config.local_host).checkpoint(deadline=60.0)
+    except (DriverError, OSError) as error:
+        log("settle.failed", level="warning", found=str(error))

@@ -1,0 +1,263 @@
+"""One PostgreSQL server on this machine: start it, wait for it, stop it, prove it dead, read where its WAL ends.
+
+It does what it is told; whether that may be writable is the agent's to know. The server must outlive a crash
+of the agent while the lease lives (the guard watches it), so it does not die with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hmsdr.control import pgconf
+from hmsdr.control.proctable import MARK, boottime, database_processes, kill_database, start_time
+from hmsdr.control.unprivileged import Unprivileged
+from hmsdr.decide.lsn import parse_lsn
+from hmsdr.errors import FailedError
+
+_LOG_LIMIT = 32 * 1024 * 1024
+_TOOL_SECONDS = 20.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlData:
+    """What pg_controldata says; LSNs in bytes of WAL."""
+
+    state: str
+    system_identifier: int
+    checkpoint: int
+    redo: int
+    timeline: int
+
+    @property
+    def shut_down(self) -> bool:
+        """Stopped with a shutdown checkpoint (of a primary or of a standby)."""
+        return self.state in ("shut down", "shut down in recovery")
+
+
+class PostgresServer:
+    """The server of one data directory.
+
+    Args:
+        directory: the data directory.
+        binaries: where postgres, pg_controldata and pg_waldump are.
+        unprivileged: how to start them.
+        log: file that the server's own messages go to.
+    """
+
+    def __init__(self, directory: Path, binaries: Path, unprivileged: Unprivileged, log: Path) -> None:
+        self.directory = directory.resolve()
+        self.unprivileged = unprivileged
+        self._binaries = binaries
+        self._log = log
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a data directory."""
+        return (self.directory / "PG_VERSION").exists()
+
+    def pid(self) -> int | None:
+        """The live postmaster's process id; None when there is none."""
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
+        pid, started = self._pid_file()
+        if pid is None or (start := start_time(pid)) is None:
+            return None
+        # The file names its start in seconds; a reused pid of another process is hours or boots away.
+        with suppress(OSError):
+            cwd = Path(f"/proc/{pid}/cwd").readlink()
+            return pid if cwd == self.directory else None
+        booted = _boot_wall() + start / _TICKS
+        return pid if started is not None and abs(booted - started) < 5 else None  # noqa: PLR2004
+
+    def processes(self) -> dict[int, int]:
+        """All live processes of the database, see `database_processes`."""
+        return database_processes(str(self.directory), self.unprivileged.owner)
+
+    async def start(self, *, writable: bool, settings: dict[str, str], deadline: float) -> None:
+        """Start it and wait until it takes connections.
+
+        `writable` only with a live lease; also then a later start outside the agent gives a standby.
+
+        Raises:
+            FailedError: it did not come up within `deadline` seconds.
+        """
+        doing = f"starting PostgreSQL in {self.directory}"
+        if left := self.processes():
+            raise FailedError(doing, f"{len(left)} processes of it still run", "Fence it first")
+        (self.directory / "postmaster.pid").unlink(
+            missing_ok=True
+        )  # nothing of it runs: what it names is long gone
+        pgconf.write_settings(self.directory, settings)
+        if writable:
+            pgconf.allow_writable(self.directory)
+        else:
+            pgconf.make_standby(self.directory)
+        try:
+            self._child = self._launch()
+            await self._wait_ready(doing, deadline)
+        finally:
+            if writable:
+                pgconf.make_standby(self.directory)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with suppress(FileNotFoundError):
+            if self._log.stat().st_size > _LOG_LIMIT:
+                self._log.replace(self._log.with_suffix(".1"))
+        command = self.unprivileged.command(self._binaries / "postgres", "-D", self.directory)
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, MARK: str(self.directory)},
+                start_new_session=True,
+            )
+
+    async def _wait_ready(self, doing: str, deadline: float) -> None:
+        until = boottime() + deadline
+        while boottime() < until:
+            if self._child is not None and (status := self._child.poll()) is not None:
+                self._child = None
+                raise FailedError(
+                    doing, f"it exited with status {status}: {self.last_words()}", f"See {self._log}"
+                )
+            with suppress(OSError):
+                lines = (self.directory / "postmaster.pid").read_text().splitlines()
+                if len(lines) > 7 and lines[7].strip() in ("ready", "standby"):  # noqa: PLR2004 - PM status
+                    return
+            await asyncio.sleep(0.005)
+        raise FailedError(doing, f"it does not take connections after {deadline:g} s", f"See {self._log}")
+
+    async def wait_exit(self, pid: int, deadline: float | None) -> bool:
+        """Wait until the process `pid` is gone; False when it is not within `deadline` seconds (None: forever)."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                await _gone(pid)
+                if self._child is not None:
+                    self._child.poll()
+                return True
+        return False
+
+    async def stop_fast(self, deadline: float) -> bool:
+        """Ask for a clean stop (sessions end, WAL goes to the standby, checkpoint); whether it came in time."""
+        pid = self.pid()
+        if pid is None:
+            return not self.processes()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+        return await self.wait_exit(pid, deadline)
+
+    async def kill(self, seconds: float) -> tuple[int, int]:
+        """Kill all of it; gives how many were killed and how many survived `seconds` (0: proven dead)."""
+        result = await asyncio.to_thread(kill_database, str(self.directory), seconds, self.unprivileged.owner)
+        if self._child is not None:
+            self._child.poll()
+        return result
+
+    async def control(self) -> ControlData:
+        """Read pg_controldata.
+
+        Raises:
+            FailedError: it cannot be read.
+        """
+        status, output, errors = await self.tool("pg_controldata", "-D", self.directory)
+        if status != 0:
+            raise FailedError(
+                f"reading the control file of {self.directory}", errors.strip(), "Rebuild it as a standby"
+            )
+        found = dict(line.split(":", 1) for line in output.splitlines() if ":" in line)
+        return ControlData(
+            state=found["Database cluster state"].strip(),
+            system_identifier=int(found["Database system identifier"]),
+            checkpoint=parse_lsn(found["Latest checkpoint location"].strip()),
+            redo=parse_lsn(found["Latest checkpoint's REDO location"].strip()),
+            timeline=int(found["Latest checkpoint's TimeLineID"]),
+        )
+
+    async def end_of_wal(self, start: int, timeline: int) -> int | None:
+        """Where the WAL of the dead server ends, read from `start` on; None when that cannot be told."""
+        place = f"{start >> 32:X}/{start & 0xFFFFFFFF:X}"
+        with suppress(TimeoutError):
+            _, _, errors = await self.tool(
+                "pg_waldump", "-q", "-p", self.directory / "pg_wal", "-t", str(timeline), "-s", place
+            )
+            # "error in WAL record at 0/2D15A40: invalid record length at 0/2D15A78: …": the second is the end.
+            ends = re.findall(r"at ([0-9A-F]+/[0-9A-F]+)", errors)
+            if ends:
+                return parse_lsn(ends[-1])
+            if "could not find a valid record after" in errors:
+                return start
+        return None
+
+    async def tool(
+        self, name: str, *arguments: str | Path, deadline: float = _TOOL_SECONDS
+    ) -> tuple[int, str, str]:
+        """Run one of PostgreSQL's tools; gives exit status, output and errors.
+
+        Raises:
+            TimeoutError: it did not end within `deadline` seconds (it is killed).
+        """
+        process = await asyncio.create_subprocess_exec(
+            *self.unprivileged.command(self._binaries / name, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        try:
+            async with asyncio.timeout(deadline):
+                output, errors = await process.communicate()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise
+        return process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace")
+
+    def last_words(self, lines: int = 3) -> str:
+        """The last lines of the server's log."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, self._log.stat().st_size - 4096))
+                tail: Sequence[str] = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return "no log"
+        return " | ".join(tail[-lines:])
+
+    def _pid_file(self) -> tuple[int | None, int | None]:
+        try:
+            lines = (self.directory / "postmaster.pid").read_text().splitlines()
+            return int(lines[0]), int(lines[2])
+        except (OSError, ValueError, IndexError):
+            return None, None
+
+
+async def _gone(pid: int) -> None:
+    """Return when process `pid`, child of ours or not, no longer runs."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        loop.add_reader(handle, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+def _boot_wall() -> float:
+    return time.time() - boottime()

@@ -1,0 +1,271 @@
+"""The agent beside a region's database, over HTTP: ask how it is, order a fence, a promotion, a following.
+
+It carries orders and answers. Whether an order is allowed is the agent's to say; a refusal comes back with the
+agent's own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+
+from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.playbook.topology import AgentEndpoint
+
+_REFUSED = 409
+_TEMPORARY = 503
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDatabase:
+    """The agent's database. ``lsn`` in bytes of WAL."""
+
+    state: str
+    """absent, stopped, standby, primary or fenced."""
+    pid: int | None
+    lsn: int | None
+    timeline: int | None
+    held: str | None = None
+    """Why the agent leaves it stopped, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReplication:
+    """Replication as the agent last measured it; the figures stay when the stream is gone."""
+
+    streaming: bool
+    lag_seconds: float | None
+    lag_bytes: int | None
+    measured_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAnswer:
+    """A fence receipt: no process of the database was alive at `fenced_at`, and none becomes writable under `epoch`."""
+
+    instance: str
+    incarnation: str
+    epoch: int
+    fenced_at: datetime
+    last_lsn: int | None
+    timeline: int | None
+    clean: bool
+    killed: int
+    survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLease:
+    """The right to write, as the agent holds it."""
+
+    held: bool
+    epoch: int | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """What an agent says about itself and its database."""
+
+    region: str
+    instance: str
+    incarnation: str
+    accepted_epoch: int
+    database: AgentDatabase
+    replication: AgentReplication
+    fence: FenceAnswer | None
+    lease: AgentLease
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteAnswer:
+    """A promotion; ``already`` says that it had taken place before this order. ``lsn`` in bytes of WAL."""
+
+    epoch: int
+    promoted_at: datetime
+    lsn: int
+    timeline: int
+    already: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FollowAnswer:
+    """A standby follows; ``rewound`` says that it had diverged and was set back first."""
+
+    primary_host: str
+    primary_port: int
+    slot: str
+    rewound: bool
+    streaming: bool
+
+
+class AgentClient:
+    """One region's agent. The HTTP session is opened at the first call and reused."""
+
+    def __init__(self, endpoint: AgentEndpoint) -> None:
+        self.endpoint = endpoint
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the session."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def status(self, *, deadline: float) -> AgentStatus:
+        """How agent and database are.
+
+        Raises:
+            TemporaryError: no answer.
+            PermanentError: it does not take our key.
+        """
+        doing = "asking the agent"
+        raw = await self._call("GET", "/v1/status", None, deadline, doing, changes=False)
+        with _Understood(doing, self.endpoint.url):
+            return _status(raw)
+
+    async def fence(self, *, epoch: int, reason: str, run: str, clean: bool, deadline: float) -> FenceAnswer:
+        """Have the database fenced under `epoch`; the same epoch again gives the same receipt.
+
+        Raises:
+            PermanentError: refused, with the agent's remedy.
+            TemporaryError: not done.
+            OutcomeUnknownError: the answer was lost; ask again.
+        """
+        doing = f"fencing under epoch {epoch}"
+        body = {"epoch": epoch, "reason": reason, "run": run, "clean": clean}
+        raw = await self._call("POST", "/v1/fence", body, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            return _fence(raw)
+
+    async def promote(self, *, epoch: int, min_lsn: int | None, deadline: float) -> PromoteAnswer:
+        """Have the database promoted under `epoch`, not below `min_lsn` (bytes of WAL). Errors as for `fence`."""
+        doing = f"promoting under epoch {epoch}"
+        body = {"epoch": epoch, "min_lsn": min_lsn}
+        raw = await self._call("POST", "/v1/promote", body, deadline, doing, changes=True)
+        return self._promotion(raw, doing)
+
+    async def follow(
+        self, *, epoch: int, primary_host: str, primary_port: int, slot: str, deadline: float
+    ) -> FollowAnswer:
+        """Have the database follow that primary through its `slot`. Errors as for `fence`."""
+        doing = f"following {primary_host}:{primary_port} under epoch {epoch}"
+        body = {"epoch": epoch, "primary_host": primary_host, "primary_port": primary_port, "slot": slot}
+        raw = await self._call("POST", "/v1/follow", body, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            return FollowAnswer(**raw)
+
+    async def manual_stop(self, *, deadline: float) -> FenceAnswer:
+        """Stop the database by hand, through the whole protocol. Errors as for `fence`."""
+        doing = "stopping by hand"
+        raw = await self._call("POST", "/v1/manual/stop", {}, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            return _fence(raw)
+
+    async def manual_promote(self, *, deadline: float) -> PromoteAnswer:
+        """Promote the database by hand, through the whole protocol. Errors as for `fence`."""
+        doing = "promoting by hand"
+        raw = await self._call("POST", "/v1/manual/promote", {}, deadline, doing, changes=True)
+        return self._promotion(raw, doing)
+
+    def _promotion(self, raw: dict[str, Any], doing: str) -> PromoteAnswer:
+        with _Understood(doing, self.endpoint.url):
+            return PromoteAnswer(**{**raw, "promoted_at": datetime.fromisoformat(raw["promoted_at"])})
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        deadline: float,
+        doing: str,
+        *,
+        changes: bool,
+    ) -> dict[str, Any]:
+        what = f"{doing} at {self.endpoint.url}"
+        headers = {"Authorization": f"Bearer {self.endpoint.key.get_secret_value()}"}
+        try:
+            async with (
+                asyncio.timeout(deadline),
+                self._opened().request(
+                    method, self.endpoint.url.rstrip("/") + path, json=body, headers=headers
+                ) as response,
+            ):
+                answer = await response.json(content_type=None)
+                status = response.status
+        except aiohttp.ClientConnectorError as error:
+            raise TemporaryError(what, str(error), "Check that the agent runs and can be reached") from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            found = (
+                f"no answer within {deadline:g} s"
+                if isinstance(error, TimeoutError)
+                else f"the answer was lost: {error}"
+            )
+            if changes:
+                raise OutcomeUnknownError(
+                    what, found, "Ask again: the same order is not carried out twice"
+                ) from error
+            raise TemporaryError(what, found, "Check that the agent runs and can be reached") from error
+        if status == 200 and isinstance(answer, dict):  # noqa: PLR2004
+            return answer
+        raise _refusal(what, status, answer)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        return self._session
+
+
+class _Understood:
+    """Turns an answer that is not what an agent answers into a permanent error."""
+
+    def __init__(self, doing: str, url: str) -> None:
+        self._what = f"{doing} at {url}"
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyError | TypeError | ValueError):
+            raise PermanentError(
+                self._what,
+                f"the answer is not an agent's: {error!r}",
+                "Check `agent.url`, and the agent's version",
+            ) from error
+
+
+def _refusal(what: str, status: int, answer: Any) -> DriverError:
+    error = answer.get("error", {}) if isinstance(answer, dict) else {}
+    if not isinstance(error, dict):
+        error = {}
+    found = f"{error.get('found', f'status {status}')}"
+    if error.get("doing"):
+        found = f"{error['doing']}: {found}"
+    remedy = str(error.get("remedy", "See the agent's log"))
+    kind = TemporaryError if status in (_TEMPORARY, 502, 504) else PermanentError
+    return kind(what, found, remedy)
+
+
+def _status(raw: dict[str, Any]) -> AgentStatus:
+    replication = dict(raw["replication"])
+    measured = replication["measured_at"]
+    replication["measured_at"] = None if measured is None else datetime.fromisoformat(measured)
+    return AgentStatus(
+        region=raw["region"],
+        instance=raw["instance"],
+        incarnation=raw["incarnation"],
+        accepted_epoch=raw["accepted_epoch"],
+        database=AgentDatabase(**raw["database"]),
+        replication=AgentReplication(**replication),
+        fence=None if raw["fence"] is None else _fence(raw["fence"]),
+        lease=AgentLease(**raw["lease"]),
+    )
+
+
+def _fence(raw: dict[str, Any]) -> FenceAnswer:
+    return FenceAnswer(**{**raw, "fenced_at": datetime.fromisoformat(raw["fenced_at"])})

@@ -1,0 +1,354 @@
+"""PostgreSQL: asks a server how it is, compares its data, and makes the few changes that a failover needs.
+
+One instance at a time, each call with a deadline in seconds. It never promotes and never stops a server
+through the network: those are the agent's (SAFETY rule 5), which uses `promote_here` on its own socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.playbook.topology import PostgresInstance
+
+_T = TypeVar("_T")
+_Connection = psycopg.AsyncConnection[Any]
+
+_STATUS = """
+SELECT r, (CASE WHEN r THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_flush_lsn() END
+           - '0/0'::pg_lsn)::bigint,
+       CASE WHEN r THEN greatest(c.timeline_id, (SELECT received_tli FROM pg_stat_wal_receiver))
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+       s.system_identifier, current_setting('cluster_name'), clock_timestamp()
+FROM (SELECT CASE WHEN pg_is_in_recovery() THEN true ELSE false END AS r) AS q,
+     pg_control_checkpoint() AS c, pg_control_system() AS s
+"""
+_REPLICATION = """
+SELECT application_name, host(client_addr), state, sync_state, (sent_lsn - '0/0'::pg_lsn)::bigint,
+       (flush_lsn - '0/0'::pg_lsn)::bigint, (replay_lsn - '0/0'::pg_lsn)::bigint,
+       extract(epoch FROM replay_lag)::float8
+FROM pg_stat_replication
+"""
+_SLOTS = """
+SELECT slot_name, slot_type, active, (restart_lsn - '0/0'::pg_lsn)::bigint, wal_status
+FROM pg_replication_slots ORDER BY slot_name
+"""
+_LAG = """
+SELECT coalesce(w.status = 'streaming' AND w.flushed_lsn >= pg_last_wal_replay_lsn(), false),
+       greatest(0, coalesce(w.latest_end_lsn, pg_last_wal_receive_lsn()) - pg_last_wal_replay_lsn())::bigint,
+       extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8, clock_timestamp()
+FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS w ON true
+"""
+_HEARTBEAT_AGE = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM hmsdr_heartbeat WHERE id = 1"
+_HEARTBEAT = """
+INSERT INTO hmsdr_heartbeat (id, instance, at) VALUES (1, %s, clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET instance = excluded.instance, at = excluded.at RETURNING at
+"""
+_EPOCH = "INSERT INTO hmsdr_epoch (epoch, instance, since) VALUES (%s, %s, clock_timestamp()) ON CONFLICT DO NOTHING"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStatus:
+    """What a server said about itself; all but `reachable` is None when it did not answer.
+
+    ``lsn`` is what is flushed (primary) or replayed (standby), in bytes of WAL.
+    """
+
+    reachable: bool
+    in_recovery: bool | None = None
+    lsn: int | None = None
+    timeline: int | None = None
+    system_identifier: int | None = None
+    cluster_name: str | None = None
+    server_time: datetime | None = None
+    found: str = ""
+    """Why it is not reachable, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A row of pg_stat_replication; LSNs in bytes of WAL, lag in seconds."""
+
+    name: str
+    address: str | None
+    state: str
+    sync_state: str
+    sent_lsn: int | None
+    flush_lsn: int | None
+    replay_lsn: int | None
+    replay_lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A replication slot; ``restart_lsn`` in bytes of WAL."""
+
+    name: str
+    kind: str
+    active: bool
+    restart_lsn: int | None
+    wal_status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a standby is behind. ``seconds`` is the heartbeat's age, or that of the last replayed commit.
+
+    ``streaming`` is true once the stream has reached what was replayed: a standby that has only just connected on a
+    new timeline fetches the whole segment again, and is no use for a promotion before that.
+    """
+
+    streaming: bool
+    bytes: int | None
+    seconds: float | None
+    measured_at: datetime
+
+
+class Postgres:
+    """One PostgreSQL server.
+
+    Args:
+        instance: where it is, as the playbook says.
+        host: connect there instead (a directory means its Unix socket).
+        warm: keep one connection open between calls; a call that fails drops it.
+    """
+
+    def __init__(self, instance: PostgresInstance, *, host: str | None = None, warm: bool = False) -> None:
+        self.instance = instance
+        self._host = host or instance.host
+        self._warm = warm
+        self._connection: _Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Drop the warm connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    async def connect(self, *, deadline: float) -> None:
+        """Open the warm connection ahead of need.
+
+        Raises:
+            DriverError: it cannot be reached.
+        """
+        await self._call("connecting", _nothing, deadline, changes=False)
+
+    async def status(self, *, deadline: float) -> PostgresStatus:
+        """What it says about itself. A server that does not answer is a status, not an error.
+
+        Raises:
+            PermanentError: it answers, and refuses us.
+        """
+        try:
+            row = await self._row(_STATUS, deadline)
+        except TemporaryError as error:
+            return PostgresStatus(reachable=False, found=error.found)
+        return PostgresStatus(True, *row)
+
+    async def replication(self, *, deadline: float) -> tuple[Follower, ...]:
+        """Who streams from it."""
+        return tuple(Follower(*row) for row in await self._rows(_REPLICATION, deadline))
+
+    async def slots(self, *, deadline: float) -> tuple[Slot, ...]:
+        """Its replication slots."""
+        return tuple(Slot(*row) for row in await self._rows(_SLOTS, deadline))
+
+    async def lag(self, *, deadline: float) -> Lag:
+        """How far it, a standby, is behind.
+
+        Raises:
+            DriverError: it does not answer.
+        """
+
+        async def measure(connection: _Connection) -> Lag:
+            cursor = await connection.execute(_LAG)
+            streaming, behind, seconds, at = _only(await cursor.fetchone())
+            with suppress(psycopg.errors.UndefinedTable):
+                beat = await (await connection.execute(_HEARTBEAT_AGE)).fetchone()
+                seconds = beat[0] if beat is not None else seconds
+            return Lag(streaming, behind, None if seconds is None else max(0.0, seconds), at)
+
+        return await self._call("measuring replication lag", measure, deadline, changes=False)
+
+    async def counts(self, tables: Sequence[str], *, deadline: float) -> dict[str, int]:
+        """Number of rows in each of `tables`.
+
+        Raises:
+            PermanentError: a table is missing or may not be read.
+        """
+
+        async def count(connection: _Connection) -> dict[str, int]:
+            found = {}
+            for table in tables:
+                query = sql.SQL("SELECT count(*) FROM {}").format(_name(table))
+                found[table] = int(_only(await (await connection.execute(query)).fetchone())[0])
+            return found
+
+        return await self._call("counting rows", count, deadline, changes=False)
+
+    async def checksum(self, table: str, *, deadline: float, limit: int = 100_000) -> str:
+        """MD5 over the first `limit` rows of `table` in order of their text: equal data, equal checksum.
+
+        Raises:
+            PermanentError: the table is missing or may not be read.
+        """
+        query = sql.SQL(
+            "SELECT md5(coalesce(string_agg(row, '|' ORDER BY row), '')) FROM "
+            "(SELECT md5(t::text) AS row FROM {} AS t ORDER BY t::text LIMIT {}) AS rows"
+        ).format(_name(table), sql.Literal(limit))
+        return str((await self._row(query, deadline))[0])
+
+    async def heartbeat(self, instance: str, *, deadline: float) -> datetime:
+        """Write a heartbeat and give its server time: the proof that writes are taken.
+
+        Raises:
+            TemporaryError: it is read-only or does not answer.
+            OutcomeUnknownError: the answer to the write was lost.
+        """
+        return datetime.fromisoformat(
+            str(_only(await self._change("writing a heartbeat", _HEARTBEAT, (instance,), deadline))[0])
+        )
+
+    async def claim_epoch(self, epoch: int, instance: str, *, deadline: float) -> None:
+        """Record that `instance` writes under `epoch`: the first write of an epoch. Repeating changes nothing."""
+        await self._change(f"recording epoch {epoch}", _EPOCH, (epoch, instance), deadline)
+
+    async def write_marker(self, text: str, *, deadline: float) -> None:
+        """Commit a WAL record that changes no table: proof that writes are taken."""
+        await self._change("writing", "SELECT pg_logical_emit_message(true, 'hmsdr', %s)", (text,), deadline)
+
+    async def create_physical_slot(self, name: str, *, deadline: float) -> bool:
+        """Make a physical slot that keeps WAL from now on; False when it was there already."""
+        query = (
+            "SELECT pg_create_physical_replication_slot(%s, true) "
+            "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)"
+        )
+        return await self._change(f"creating slot {name}", query, (name, name), deadline) is not None
+
+    async def checkpoint(self, *, deadline: float) -> None:
+        """Flush everything now, so that a stop that follows is short."""
+        await self._change("checkpointing", "CHECKPOINT", (), deadline)
+
+    async def promote_here(self, *, deadline: float) -> None:
+        """Ask it to promote, without waiting. Only the agent beside the database calls this (rule 5)."""
+        await self._change("asking for promotion", "SELECT pg_promote(false)", (), deadline)
+
+    async def in_recovery(self, *, deadline: float) -> bool:
+        """Whether it still is a standby."""
+        return bool((await self._row("SELECT pg_is_in_recovery()", deadline))[0])
+
+    async def replayed_lsn(self, *, deadline: float) -> int:
+        """Up to where it, a standby, replayed, in bytes of WAL."""
+        query = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0'::pg_lsn)::bigint"
+        return int((await self._row(query, deadline))[0])
+
+    async def _row(self, query: Any, deadline: float) -> tuple[Any, ...]:
+        return (await self._rows(query, deadline))[0]
+
+    async def _rows(self, query: Any, deadline: float) -> list[tuple[Any, ...]]:
+        async def fetch(connection: _Connection) -> list[tuple[Any, ...]]:
+            return await (await connection.execute(query)).fetchall()
+
+        return await self._call("asking", fetch, deadline, changes=False)
+
+    async def _change(
+        self, doing: str, query: Any, values: tuple[Any, ...], deadline: float
+    ) -> tuple[Any, ...] | None:
+        async def change(connection: _Connection) -> tuple[Any, ...] | None:
+            cursor = await connection.execute(query, values or None)
+            row: tuple[Any, ...] | None = await cursor.fetchone() if cursor.description else None
+            return row
+
+        return await self._call(doing, change, deadline, changes=True)
+
+    async def _call(
+        self, doing: str, call: Callable[[_Connection], Awaitable[_T]], deadline: float, *, changes: bool
+    ) -> _T:
+        what = f"{doing} at PostgreSQL {self.instance.instance} ({self._host}:{self.instance.port})"
+        connected = False
+        try:
+            async with asyncio.timeout(deadline), self._lock if self._warm else asyncio.Lock():
+                connection = await self._open()
+                connected = True
+                try:
+                    result = await call(connection)
+                finally:
+                    if not self._warm:
+                        await connection.close()
+                return result
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            if not isinstance(error, psycopg.errors.SyntaxErrorOrAccessRuleViolation):
+                await self._abandon()
+            raise _translate(what, error, unknown=changes and connected, deadline=deadline) from error
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
+
+    async def _abandon(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    async def _open(self) -> _Connection:
+        if self._warm and self._connection is not None and not self._connection.closed:
+            return self._connection
+        password = self.instance.password
+        connection = await psycopg.AsyncConnection.connect(
+            host=self._host,
+            port=self.instance.port,
+            dbname=self.instance.database,
+            user=self.instance.user,
+            password=password.get_secret_value() if password is not None else None,
+            autocommit=True,
+            application_name="hmsdr",
+            connect_timeout=10,
+        )
+        if self._warm:
+            self._connection = connection
+        return connection
+
+
+async def _nothing(_: _Connection) -> None:
+    """Connecting was all."""
+
+
+def _only(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    assert row is not None, "the query always gives a row"  # noqa: S101 - our own query
+    return row
+
+
+def _name(table: str) -> sql.Identifier:
+    return sql.Identifier(*table.split("."))
+
+
+def _translate(what: str, error: BaseException, *, unknown: bool, deadline: float) -> DriverError:
+    found = str(error).strip().replace("\n", "; ") or type(error).__name__
+    if isinstance(error, TimeoutError):
+        found = f"no answer within {deadline:g} s"
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return TemporaryError(
+            what, "it is a standby, or read-only", "Ask the primary, or promote through its agent"
+        )
+    if isinstance(error, psycopg.errors.CannotConnectNow | psycopg.errors.TooManyConnections):
+        return TemporaryError(what, found, "Wait until it takes connections, then try again")
+    refused = (psycopg.errors.InvalidAuthorizationSpecification, psycopg.errors.InvalidCatalogName)
+    if isinstance(error, refused) or "authentication failed" in found:
+        return PermanentError(
+            what, found, "Check user, password and database in the playbook, and pg_hba.conf"
+        )
+    if isinstance(error, psycopg.OperationalError | OSError | TimeoutError):
+        if unknown:
+            return OutcomeUnknownError(what, found, "Look whether it took effect before trying again")
+        return TemporaryError(what, found, "Check that the server is up and reachable, then try again")
+    return PermanentError(what, found, "Read what the server says; trying again the same way cannot help")
