@@ -25,7 +25,7 @@ from hmsdr.control.logs import log
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.state import FenceReceipt, Promotion, StateFile, Upstream
 from hmsdr.decide.authority import Authority, Holder, Phase
-from hmsdr.drivers.errors import DriverError
+from hmsdr.drivers.errors import DriverError, TemporaryError
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.store import AuthorityStore
 
@@ -64,6 +64,7 @@ class Agent:
         """Why the database is left stopped although it might run; empty when it is not."""
         self.lock = asyncio.Lock()
         self._hurry = asyncio.Event()
+        self._booted = asyncio.Event()
         self._wake = asyncio.Event()
         self._renew_now = asyncio.Event()
         self._crashes: deque[float] = deque(maxlen=_CRASHES)
@@ -77,6 +78,7 @@ class Agent:
         """
         log("agent.started", instance=self.holder.instance, incarnation=self.holder.incarnation)
         await self._boot()
+        self._booted.set()
         loops = [
             asyncio.create_task(self._keep_lease()),
             asyncio.create_task(self._keep_database()),
@@ -128,7 +130,19 @@ class Agent:
             return await follow(self.database, epoch, upstream)
 
     async def status(self) -> dict[str, Any]:
-        """What `GET /v1/status` answers."""
+        """What `GET /v1/status` answers.
+
+        Raises:
+            TemporaryError: it has just started and does not know yet what runs.
+        """
+        try:
+            await asyncio.wait_for(self._booted.wait(), _BOOT_SECONDS)
+        except TimeoutError as error:
+            raise TemporaryError(
+                f"looking at {self.holder.instance}",
+                "the agent is just taking it over",
+                "Ask again in a moment",
+            ) from error
         database, state = self.database, self.memory.state
         measured = database.meter.last
         if database.role is not Role.STOPPED:

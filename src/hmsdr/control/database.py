@@ -15,7 +15,7 @@ from pathlib import Path
 from hmsdr.control import pgconf
 from hmsdr.control.config import AgentConfig
 from hmsdr.control.guarding import Guarding
-from hmsdr.control.lease import Lease
+from hmsdr.control.lease import Lease, Renewal
 from hmsdr.control.logs import log
 from hmsdr.control.measure import Meter
 from hmsdr.control.proctable import boottime
@@ -199,8 +199,10 @@ class Database:
 
     async def _confirm(self, published: float) -> bool:
         while (left := published - boottime()) > 0:
-            await self.lease.renew(min(left, _ASK_SECONDS))
-            if self.lease.epoch is not None:
+            outcome = await self.lease.renew(min(left, _ASK_SECONDS))
+            if outcome is Renewal.NOT_OURS:
+                return False
+            if outcome is Renewal.HELD:
                 same = self.lease.epoch == self.memory.state.accepted_epoch
                 return same and boottime() < published
             await asyncio.sleep(min(0.05, left))

@@ -41,9 +41,9 @@ async def promote(database: Database, epoch: int, min_lsn: int | None) -> tuple[
     """
     began = time.monotonic()
     state = database.memory.state
-    if state.promotion is not None and state.promotion.epoch == epoch:
-        return state.promotion, True
     doing = f"promoting {state.instance} under epoch {epoch}"
+    if state.promotion is not None and state.promotion.epoch == epoch and not state.fenced(epoch):
+        return state.promotion, True
     if epoch < state.accepted_epoch:
         raise RefusedError(
             doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"

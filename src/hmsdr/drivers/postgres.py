@@ -7,8 +7,10 @@ through the network: those are the agent's (SAFETY rule 5), which uses `promote_
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from hmsdr.playbook.topology import PostgresInstance
 
 _T = TypeVar("_T")
 _Connection = psycopg.AsyncConnection[Any]
+_SEVERED_SECONDS = 1.0
 
 _STATUS = """
 SELECT r, (CASE WHEN r THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_flush_lsn() END
@@ -129,11 +132,15 @@ class Postgres:
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
-        """Drop the warm connection, if there is one."""
+        """Drop the warm connection, if there is one; a call that is under way on it ends with an error."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error, OSError):
-                await connection.close()
+        if connection is None:
+            return
+        if self._lock.locked():
+            _sever(connection)
+            return
+        with suppress(psycopg.Error, OSError):
+            await connection.close()
 
     async def connect(self, *, deadline: float) -> None:
         """Open the warm connection ahead of need.
@@ -275,30 +282,32 @@ class Postgres:
         self, doing: str, call: Callable[[_Connection], Awaitable[_T]], deadline: float, *, changes: bool
     ) -> _T:
         what = f"{doing} at PostgreSQL {self.instance.instance} ({self._host}:{self.instance.port})"
-        connected = False
+        asked = False
         try:
-            async with asyncio.timeout(deadline), self._lock if self._warm else asyncio.Lock():
-                connection = await self._open()
-                connected = True
-                try:
-                    result = await call(connection)
-                finally:
-                    if not self._warm:
-                        await connection.close()
-                return result
+            async with asyncio.timeout(deadline), self._lock if self._warm else nullcontext():
+                while True:
+                    reused = self._connection is not None
+                    connection = await self._open()
+                    asked = True
+                    try:
+                        return await _severable(connection, call)
+                    except psycopg.OperationalError:
+                        # A kept connection that broke while idle says nothing about the server as it is now.
+                        if changes or not reused:
+                            raise
+                    finally:
+                        await self._settle(connection)
         except (psycopg.Error, OSError, TimeoutError) as error:
-            if not isinstance(error, psycopg.errors.SyntaxErrorOrAccessRuleViolation):
-                await self._abandon()
-            raise _translate(what, error, unknown=changes and connected, deadline=deadline) from error
-        except asyncio.CancelledError:
-            await self._abandon()
-            raise
+            raise _translate(what, error, unknown=changes and asked, deadline=deadline) from error
 
-    async def _abandon(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error, OSError):
-                await connection.close()
+    async def _settle(self, connection: _Connection) -> None:
+        """Keep a connection that may be kept; close any other."""
+        if self._connection is connection:
+            if not connection.closed:
+                return
+            self._connection = None
+        with suppress(psycopg.Error, OSError):
+            await connection.close()
 
     async def _open(self) -> _Connection:
         if self._warm and self._connection is not None and not self._connection.closed:
@@ -317,6 +326,30 @@ class Postgres:
         if self._warm:
             self._connection = connection
         return connection
+
+
+async def _severable(connection: _Connection, call: Callable[[_Connection], Awaitable[_T]]) -> _T:
+    """Run `call`, and on cancellation make it end, also when the server is frozen.
+
+    psycopg waits for the server to confirm a cancelled query; a stopped server never does. And a socket that was
+    closed under a waiting call would leave its number registered with the event loop for the next one to trip on.
+    """
+    task = asyncio.ensure_future(call(connection))
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        _sever(connection)
+        await asyncio.wait({task}, timeout=_SEVERED_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise
+    return task.result()
+
+
+def _sever(connection: _Connection) -> None:
+    """End the conversation without closing the socket: who waits on it sees its end."""
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 async def _nothing(_: _Connection) -> None:

@@ -82,8 +82,9 @@ class Redis:
         async def promote(client: _Client) -> None:
             if _replication(await client.info("replication")).role == "master":
                 return
-            async with client.pipeline(transaction=True) as pipe:
-                # One transaction: no client can read the old cache from a server that takes writes.
+            # A transaction would be refused: FLUSHALL may not even be queued while the server is a replica. Sent as
+            # one packet the two are executed in a row, before Redis looks at any other client.
+            async with client.pipeline(transaction=False) as pipe:
                 pipe.execute_command("REPLICAOF", "NO", "ONE")
                 if flush:
                     pipe.execute_command("FLUSHALL", "ASYNC")
