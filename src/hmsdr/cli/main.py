@@ -28,6 +28,7 @@ COMMANDS = {
     "run": ("hmsdr.cli.run:run", "List, show, resume, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
+    "lab": ("hmsdr.cli.lab:lab", "Two regions on this machine, with real servers."),
     "store": ("hmsdr.cli.store:store", "Create the event log and the write authority."),
 }
 """Name, where it is, and its line in the help."""

@@ -1,7 +1,7 @@
 """Choosing a lab's three loopback networks and its ports, so that several labs run side by side. Decides addresses only.
 
-A network belongs to a lab as long as somebody holds its claim: a listening socket with an abstract name, which
-the kernel gives back when the holder is gone, however it went.
+While a lab comes up it holds a claim, a socket with an abstract name, which the kernel gives back however the
+holder went; afterwards its servers' own listening sockets show that the networks are taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,20 +258,23 @@ def _check_address(text: str) -> ipaddress.IPv4Address:
     return first
 
 
-def _claim(first: ipaddress.IPv4Address) -> tuple[socket.socket, ...]:
-    """Hold all three networks by their abstract names; empty when somebody has one of them."""
+def _claim(first: ipaddress.IPv4Address) -> list[socket.socket] | None:
+    """Hold all three networks by their abstract names; None when somebody has one of them."""
     held: list[socket.socket] = []
     for number in range(_NETS):
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        held.append(claim)
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        held.append(holder)
         try:
-            claim.bind(f"\0hmsdr-lab-network/{first + 256 * number}")
-            claim.listen(1)
+            holder.bind(f"\0hmsdr-lab-network/{first + 256 * number}")
         except OSError:
-            for each in held:
-                each.close()
-            return ()
-    return tuple(held)
+            _release(held)
+            return None
+    return held
+
+
+def _release(held: Sequence[socket.socket]) -> None:
+    for each in held:
+        each.close()
 
 
 def _hosts(first: ipaddress.IPv4Address) -> set[str]:

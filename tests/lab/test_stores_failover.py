@@ -1,0 +1,179 @@
+"""Failing the stores over on a whole lab: real PostgreSQL, Redis, agents, guards, Route 53 and DNS, under writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hmsdr.decide.authority import Phase
+from hmsdr.errors import RefusedError
+from hmsdr.lab import machine
+from hmsdr.lab.faults import break_
+from hmsdr.lab.layout import Layout
+from hmsdr.lab.processes import lab_processes
+from hmsdr.log.sqlite import SqliteStore
+from hmsdr.playbook.load import load
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook import definition
+from hmsdr.runbook.catalogue import installed
+from hmsdr.runbook.freeze import freeze
+from hmsdr.runbook.observe import mode_of
+from hmsdr.runbook.runner import Runner
+from hmsdr.runbook.state import RunState, RunStatus
+from hmsdr.runbook.systems import Systems
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(170)]
+EAST, WEST = "us-east-1", "us-west-2"
+
+
+@pytest.fixture
+async def lab(tmp_path: Path):
+    layout = await machine.up(tmp_path / "lab", lambda _: None)
+    yield layout
+    killed = await asyncio.to_thread(machine.remove, layout)
+    assert killed.survivors == 0
+    assert not layout.directory.exists()
+    assert not lab_processes(layout.lab_id, layout.directory)
+
+
+@dataclass
+class Writer:
+    """Writes patients to one server as fast as it answers, and keeps what was acknowledged and when."""
+
+    layout: Layout
+    region: str
+    acknowledged: list[tuple[str, float]] = field(default_factory=list)
+    first_failure: float | None = None
+
+    async def run(self) -> None:
+        where = self.layout.regions[self.region].postgres
+        conninfo = f"host={where.host} port={where.port} user=postgres dbname=hms connect_timeout=2"
+        while True:
+            with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+                async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+                    while True:
+                        identifier = str(uuid.uuid4())
+                        await asyncio.wait_for(
+                            connection.execute(
+                                "INSERT INTO patients (id, name) VALUES (%s, 'x')", [identifier]
+                            ),
+                            2,
+                        )
+                        self.acknowledged.append((identifier, time.monotonic()))
+            self.first_failure = self.first_failure or time.monotonic()
+            await asyncio.sleep(0.005)
+
+
+async def present(layout: Layout, region: str) -> set[str]:
+    where = layout.regions[region].postgres
+    conninfo = f"host={where.host} port={where.port} user=postgres dbname=hms connect_timeout=2"
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        rows = await (await connection.execute("SELECT id::text FROM patients")).fetchall()
+    return {row[0] for row in rows}
+
+
+async def fail_over(layout: Layout, source: str, target: str) -> tuple[RunState, Playbook]:
+    playbook = load(layout.playbook)
+    store = await SqliteStore.open(layout.store)
+    systems = Systems(playbook, store)
+    try:
+        found = definition.load(Path(__file__).parent / "stores-failover.yaml")
+        mode = await mode_of(systems, source)
+        epoch = (await store.read_authority()).epoch
+        plan = freeze(found, playbook, installed(), {"from": source, "to": target}, mode=mode, epoch=epoch)
+        runner = Runner(store, systems, installed(), f"run-{uuid.uuid4().hex[:8]}")
+        return await runner.start(plan, "tester", {}), playbook
+    finally:
+        await systems.close()
+        await store.close()
+
+
+@pytest.mark.req("DB-2", "RD-1", "RD-3", "DB-4")
+async def test_a_region_that_dies_is_replaced_and_never_do_two_write(lab: Layout) -> None:
+    east, west = Writer(lab, EAST), Writer(lab, WEST)
+    tasks = [asyncio.create_task(east.run()), asyncio.create_task(west.run())]
+    while len(east.acknowledged) < 200:
+        await asyncio.sleep(0.02)
+    assert not west.acknowledged, "a standby accepted a write"
+    killed = await asyncio.to_thread(break_, lab, "region-down", EAST)
+    assert killed.survivors == 0
+    assert not [p for p in lab_processes(lab.lab_id, lab.directory) if p.region == EAST]
+    state, _ = await fail_over(lab, EAST, WEST)
+    assert state.plan.mode == "unplanned"
+    assert state.status is RunStatus.SUCCEEDED, [r.error for r in state.steps.values()]
+    while len(west.acknowledged) < 50:
+        await asyncio.sleep(0.02)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert max(at for _, at in east.acknowledged) < min(at for _, at in west.acknowledged)
+    assert state.record("fencing/taken").output["proof"] == "lease waited out"
+    assert state.record("fencing/taken").output["seconds"] >= 4.2 - 0.01
+    lost = {name for name, _ in east.acknowledged} - await present(lab, WEST)
+    last = max(at for _, at in east.acknowledged)
+    recent = {name for name, at in east.acknowledged if at > last - 2}
+    assert lost <= recent, "more was lost than the last moments of an asynchronous standby"
+    assert state.record("promotion/redis").observed["role"] == "master"
+    # The dead region comes back: its database must not come up writable (SAFETY rule 6).
+    machine.start_region(lab, EAST)
+    probe = Writer(lab, EAST)
+    task = asyncio.create_task(probe.run())
+    await asyncio.sleep(3)
+    task.cancel()
+    assert not probe.acknowledged
+
+
+@pytest.mark.req("DB-1")
+async def test_a_planned_hand_over_loses_nothing(lab: Layout) -> None:
+    east, west = Writer(lab, EAST), Writer(lab, WEST)
+    tasks = [asyncio.create_task(east.run()), asyncio.create_task(west.run())]
+    while len(east.acknowledged) < 200:
+        await asyncio.sleep(0.02)
+    state, _ = await fail_over(lab, EAST, WEST)
+    assert state.plan.mode == "planned"
+    assert state.status is RunStatus.SUCCEEDED, [r.error for r in state.steps.values()]
+    while len(west.acknowledged) < 50:
+        await asyncio.sleep(0.02)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert state.record("fencing/handed-over").output["proof"] == "receipt"
+    assert state.record("fencing/handed-over").output["clean"]
+    assert max(at for _, at in east.acknowledged) < min(at for _, at in west.acknowledged)
+    assert not {name for name, _ in east.acknowledged} - await present(lab, WEST)
+    store = await SqliteStore.open(lab.store)
+    record = await store.read_authority()
+    await store.close()
+    assert (record.epoch, record.phase) == (2, Phase.HELD)
+
+
+async def test_a_second_lab_in_the_same_directory_is_refused(lab: Layout) -> None:
+    with pytest.raises(RefusedError, match="up there already"):
+        await machine.up(lab.directory, lambda _: None)
+    with pytest.raises(RefusedError, match="Known: region-down"):
+        break_(lab, "region-dwon", EAST)
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5, 3.0])
+def test_an_interrupted_up_leaves_nothing(tmp_path: Path, after: float) -> None:
+    directory = tmp_path / "lab"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "hmsdr", "lab", "up", "--dir", str(directory)], stderr=subprocess.DEVNULL
+    )
+    ends = time.monotonic() + after
+    while time.monotonic() < ends and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(2)
+    assert child.wait(30) != 0
+    assert not directory.exists()
+    left = subprocess.run(["pgrep", "-f", str(directory)], capture_output=True, text=True, check=False).stdout
+    assert not left.strip()
