@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
@@ -86,7 +85,7 @@ class Database:
             bootstrap.clone(self.template, self.data, choose())
         options = {
             "listen_addresses": self.host, "port": "5432", "unix_socket_directories": "", "fsync": "off",
-            "cluster_name": self.instance, "hot_standby": "on", "wal_level": "logical", "max_connections": "60",
+            "cluster_name": self.instance, "hot_standby": "on", "wal_level": "logical", "max_connections": "100",
             "track_commit_timestamp": "on", "shared_buffers": "16MB",
             "primary_conninfo": f"host={follow.host} user=postgres connect_timeout=2" if follow else "",
         }  # fmt: skip
@@ -311,4 +310,3 @@ class Hospital:
             cache.kill()
         self.names.stop()
         await self.session.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
