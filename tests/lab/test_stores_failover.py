@@ -15,6 +15,8 @@ import psycopg
 import pytest
 
 from hmsdr.decide.authority import Phase
+from hmsdr.drivers.agent import AgentClient
+from hmsdr.drivers.errors import DriverError
 from hmsdr.errors import RefusedError
 from hmsdr.lab import machine
 from hmsdr.lab.faults import break_
@@ -52,15 +54,16 @@ class Writer:
     layout: Layout
     region: str
     acknowledged: list[tuple[str, float]] = field(default_factory=list)
-    first_failure: float | None = None
+    stopping: bool = False
 
     async def run(self) -> None:
+        """Until `stopping`: a cancellation could be swallowed as a cancelled query."""
         where = self.layout.regions[self.region].postgres
         conninfo = f"host={where.host} port={where.port} user=postgres dbname=hms connect_timeout=2"
-        while True:
+        while not self.stopping:
             with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
                 async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-                    while True:
+                    while not self.stopping:
                         identifier = str(uuid.uuid4())
                         await asyncio.wait_for(
                             connection.execute(
@@ -69,8 +72,14 @@ class Writer:
                             2,
                         )
                         self.acknowledged.append((identifier, time.monotonic()))
-            self.first_failure = self.first_failure or time.monotonic()
             await asyncio.sleep(0.005)
+
+
+async def _answers(agent: AgentClient) -> bool:
+    try:
+        return (await agent.status(deadline=1)).database.state != "primary"
+    except DriverError:
+        return False
 
 
 async def present(layout: Layout, region: str) -> set[str]:
@@ -112,9 +121,8 @@ async def test_a_region_that_dies_is_replaced_and_never_do_two_write(lab: Layout
     assert state.status is RunStatus.SUCCEEDED, [r.error for r in state.steps.values()]
     while len(west.acknowledged) < 50:
         await asyncio.sleep(0.02)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    east.stopping = west.stopping = True
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
     assert max(at for _, at in east.acknowledged) < min(at for _, at in west.acknowledged)
     assert state.record("fencing/taken").output["proof"] == "lease waited out"
     assert state.record("fencing/taken").output["seconds"] >= 4.2 - 0.01
@@ -127,8 +135,12 @@ async def test_a_region_that_dies_is_replaced_and_never_do_two_write(lab: Layout
     machine.start_region(lab, EAST)
     probe = Writer(lab, EAST)
     task = asyncio.create_task(probe.run())
-    await asyncio.sleep(3)
-    task.cancel()
+    agent = AgentClient(load(lab.playbook).regions[EAST].agent)
+    await machine.wait_until(lambda: _answers(agent), "the agent that came back", lab, lambda _: None)
+    await agent.close()
+    await asyncio.sleep(1)
+    probe.stopping = True
+    await asyncio.wait_for(task, 20)
     assert not probe.acknowledged
 
 
@@ -143,9 +155,8 @@ async def test_a_planned_hand_over_loses_nothing(lab: Layout) -> None:
     assert state.status is RunStatus.SUCCEEDED, [r.error for r in state.steps.values()]
     while len(west.acknowledged) < 50:
         await asyncio.sleep(0.02)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    east.stopping = west.stopping = True
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
     assert state.record("fencing/handed-over").output["proof"] == "receipt"
     assert state.record("fencing/handed-over").output["clean"]
     assert max(at for _, at in east.acknowledged) < min(at for _, at in west.acknowledged)

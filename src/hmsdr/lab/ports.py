@@ -61,9 +61,9 @@ class Listener:
 
     def owner(self) -> str:
         """Pid and command of the process that holds it, or an honest phrase."""
-        for name in filter(str.isdecimal, os.listdir("/proc")):
+        for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208
             with suppress(OSError):
-                for handle in os.listdir(f"/proc/{name}/fd"):
+                for handle in os.listdir(f"/proc/{name}/fd"):  # noqa: PTH208
                     if os.readlink(f"/proc/{name}/fd/{handle}") == f"socket:[{self.inode}]":  # noqa: PTH115
                         command = Path(f"/proc/{name}/comm").read_text().strip()
                         return f"process {name} ({command})"
@@ -227,9 +227,9 @@ def _explain(error: OSError, host: str, port: int, protocol: str) -> str:
         return f"this user may not bind port {port} (below the unprivileged range)"
     if error.errno == errno.EADDRINUSE:
         for listener in listeners():
-            if listener.port == port and listener.protocol == protocol:
-                if listener.everywhere or listener.host == host:
-                    return f"{listener.owner()} listens on {listener.host}:{port}/{protocol}"
+            same = listener.port == port and listener.protocol == protocol
+            if same and (listener.everywhere or listener.host == host):
+                return f"{listener.owner()} listens on {listener.host}:{port}/{protocol}"
         return f"{host}:{port}/{protocol} is in use"
     return f"{host}:{port} cannot be bound: {error.strerror}"
 

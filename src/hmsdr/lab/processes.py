@@ -63,7 +63,7 @@ def lab_processes(lab_id: str, directory: Path) -> list[LabProcess]:
     """Every live process of that lab, this process excepted."""
     root = os.path.realpath(directory)
     found = []
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names only, many times a second
         if name.isdecimal() and int(name) != os.getpid():
             process = _look(int(name), lab_id, root)
             if process is not None:
