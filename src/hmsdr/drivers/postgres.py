@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -24,6 +25,10 @@ from hmsdr.playbook.topology import PostgresInstance
 _T = TypeVar("_T")
 _Connection = psycopg.AsyncConnection[Any]
 _SEVERED_SECONDS = 1.0
+_REFUSED = re.compile(
+    r'FATAL: .*((role|database) ".*" does not exist|authentication failed|no pg_hba.conf entry)'
+)
+"""A server that refuses us while connecting says so in words only: psycopg has no code for it."""
 
 _STATUS = """
 SELECT r, (CASE WHEN r THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_flush_lsn() END
@@ -375,8 +380,7 @@ def _translate(what: str, error: BaseException, *, unknown: bool, deadline: floa
         )
     if isinstance(error, psycopg.errors.CannotConnectNow | psycopg.errors.TooManyConnections):
         return TemporaryError(what, found, "Wait until it takes connections, then try again")
-    refused = (psycopg.errors.InvalidAuthorizationSpecification, psycopg.errors.InvalidCatalogName)
-    if isinstance(error, refused) or "authentication failed" in found:
+    if isinstance(error, psycopg.OperationalError) and _REFUSED.search(found):
         return PermanentError(
             what, found, "Check user, password and database in the playbook, and pg_hba.conf"
         )

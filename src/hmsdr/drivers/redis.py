@@ -163,7 +163,7 @@ def _translate(what: str, error: BaseException, *, deadline: float, changes: boo
         return TemporaryError(what, "it is a replica, read-only", "Promote it first, or ask the master")
     if isinstance(error, vendor.BusyLoadingError):
         return TemporaryError(what, "it is loading its data", "Wait until it has, then try again")
-    refused = isinstance(error.__cause__, ConnectionRefusedError | OSError) and "onnect" in found
+    refused = "connecting to" in found  # the client's words for a connection that was never there
     if isinstance(error, vendor.ConnectionError | vendor.TimeoutError | OSError | TimeoutError):
         if changes and not refused:
             return OutcomeUnknownError(what, found, "Look at its role before trying again")
