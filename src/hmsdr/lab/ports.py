@@ -104,7 +104,7 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
                 f"{', '.join(busy)} in use" if busy else "another lab has them",
                 "Choose another --address, or none to have free ones found",
             )
-        return Networks(first, claims)
+        return Networks(first, tuple(claims))
     start = int.from_bytes(hashlib.sha256(os.fsencode(directory)).digest()[:8], "big")
     for number in range(_CHOICES):
         first = FIRST + ((start + number) % _CHOICES) * _STRIDE
@@ -112,7 +112,7 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
             continue
         claims = _claim(first)
         if claims:
-            return Networks(first, claims)
+            return Networks(first, tuple(claims))
     raise RefusedError(
         "looking for free loopback networks", f"all between {FIRST} and {LAST} are taken", "Stop a lab"
     )
