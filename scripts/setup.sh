@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 stamp=.venv/.hmsdr-setup
 wanted=$(cat uv.lock pyproject.toml scripts/system-packages.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)
-uv_version=0.9.11
+uv_version=0.13.9
 
 missing_packages() {
   while read -r command package _; do
@@ -84,6 +84,8 @@ if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x .venv/bin/hmsdr ]; then
   exit 0
 fi
+# Networks with a certificate authority of their own install it into the system, and only there.
+if [ -s /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; fi
 python=$(find_python)
 uv=$(find_uv "$python")
 printf 'setup: Python packages into .venv\n' >&2
