@@ -1,270 +1,294 @@
-"""HTTP as a user's browser does it: one question, one fresh connection, and an exact word for how it ended.
+"""HTTP as a user or a vantage point sees it: one GET, and what became of it. The network's failures are answers here.
 
-A probe is evidence, so nothing that the network does is an exception here: each way of not answering has its
-own outcome. It follows no redirect, uses no proxy, keeps no connection and no DNS answer, and never tries again.
+It observes and judges nothing: whether a 503, a slow answer or a refused connection means that a region is lost is
+decided elsewhere. Names are resolved for every request at the given servers, never at a cache of this machine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
+import os
 import socket
 import ssl
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+from pathlib import Path
 
 import aiohttp
+import aiohttp.abc
 import dns.asyncresolver
 import dns.exception
 import dns.nameserver
-import dns.resolver
-from aiohttp.abc import AbstractResolver, ResolveResult
+import dns.rdatatype
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from hmsdr.drivers.errors import PermanentError
 
-BODY_BYTES = 64 * 1024
-_DNS_TRY_SECONDS = 0.5
+BODY_LIMIT = 64 * 1024
+"""Bytes of an answer's body that are read."""
+
+_DNS_PORT = 53
+_ESTABLISHED = 1
+_BYTES_RECEIVED = struct.Struct("=Q")
+_BYTES_RECEIVED_AT = 128
+"""Where Linux's tcp_info says how many bytes came (since 4.1)."""
 
 
-class Outcome(StrEnum):
-    """How a probe ended."""
+class HttpOutcome(StrEnum):
+    """What became of a request.
+
+    ``timeout``: no connection, or no whole answer, within the deadline. ``half_open``: a connection was accepted and
+    then not one byte came over it, not even of TLS: what a stopped process or a dead machine behind a live address
+    looks like. ``refused`` includes a network that says there is no way.
+    """
 
     ANSWERED = "answered"
-    """An HTTP answer came, with whatever status."""
     REFUSED = "refused"
-    """No connection: refused, or no route."""
     TIMEOUT = "timeout"
-    """No connection within the deadline, or an answer that began and did not end within it."""
     TLS = "tls"
-    """The certificate is not for this name or not from our authority, or TLS failed in another way."""
     DNS = "dns"
-    """The name has no address, or no DNS server said so in time."""
     HALF_OPEN = "half_open"
-    """The connection stands, and not one byte of an answer came: a frozen server, or a cut path."""
     RESET = "reset"
-    """The connection broke before the answer was complete, or what came is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What one probe saw. ``seconds`` is from the question to the end, DNS included."""
+    """One observation. ``status`` and ``body`` belong to an answer; ``found`` says in words why there is none.
 
-    url: str
-    outcome: Outcome
-    seconds: float
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """As HTTP has them: the case of their names does not matter."""
-    body: bytes = b""
-    """At most `BODY_BYTES`; the rest is not read."""
-    address: str | None = None
-    """Who was asked, once it was connected."""
-    found: str = ""
-    """For people: the reason, when there was no answer."""
-
-
-class DnsResolver(AbstractResolver):
-    """Addresses of names, asked of given DNS servers every time: neither /etc/hosts nor any cache answers.
-
-    Args:
-        servers: "ip:port" or "ip".
+    ``seconds`` is how long it took, resolving included; ``address`` is whom it went to, None before that was known.
     """
 
-    def __init__(self, servers: tuple[str, ...]) -> None:
-        self._servers = [_server(item) for item in servers]
+    outcome: HttpOutcome
+    seconds: float
+    address: str | None = None
+    status: int | None = None
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=CIMultiDict)
+    """Names in any case."""
+    found: str = ""
+
+
+class HttpProbe:
+    """Asks URLs.
+
+    Args:
+        resolvers: DNS servers, ``address`` or ``address:port``; empty means the system's.
+        ca_file: certificate authority to trust; None means the system's store.
+    """
+
+    def __init__(self, resolvers: Sequence[str] = (), ca_file: str | Path | None = None) -> None:
+        self._resolvers = tuple(_server(text) for text in resolvers)
+        self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+        self._kept: dict[str, aiohttp.ClientSession] = {}
+
+    async def close(self) -> None:
+        """Close the connections that were kept for reuse."""
+        kept, self._kept = self._kept, {}
+        for session in kept.values():
+            await session.close()
+
+    async def get(
+        self,
+        url: str,
+        deadline: float,
+        *,
+        via: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        reuse: bool = False,
+    ) -> HttpAnswer:
+        """GET `url` once, following no redirect.
+
+        Args:
+            url: its name is what the certificate must be for, wherever the request goes.
+            deadline: seconds for everything.
+            via: go to this ``address`` or ``address:port`` instead of resolving the name.
+            headers: more headers.
+            reuse: use a connection that is open already, where there is one to the same address; what is
+                silent is then a ``timeout``, for such a connection has been heard before.
+
+        Raises:
+            PermanentError: the certificate authority's file cannot be read.
+        """
+        began = time.monotonic()
+        target = URL(url)
+        if target.scheme == "https":
+            self._trust()
+        try:
+            async with asyncio.timeout(deadline):
+                address, port = await self._locate(target, via, deadline)
+        except TimeoutError:
+            return HttpAnswer(
+                HttpOutcome.DNS, time.monotonic() - began, found=f"no DNS answer within {deadline:g} s"
+            )
+        except (dns.exception.DNSException, OSError) as error:
+            return HttpAnswer(HttpOutcome.DNS, time.monotonic() - began, found=_text(error))
+        route = _Route(address, port)
+        session = self._session(route, reuse=reuse)
+        request = asyncio.create_task(_read(session, target, headers))
+        try:
+            # Not a cancelling timeout: the socket is looked at before anything closes it.
+            await asyncio.wait({request}, timeout=max(deadline - (time.monotonic() - began), 0.001))
+            seconds = time.monotonic() - began
+            if not request.done():
+                silent = not reuse and route.silent()
+                found = "connected, and not one byte came" if silent else "no whole answer"
+                outcome = HttpOutcome.HALF_OPEN if silent else HttpOutcome.TIMEOUT
+                return HttpAnswer(outcome, seconds, address, found=f"{found} within {deadline:g} s")
+            status, received, body = request.result()
+            return HttpAnswer(HttpOutcome.ANSWERED, seconds, address, status, body, received)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return HttpAnswer(_outcome(error), time.monotonic() - began, address, found=_text(error))
+        finally:
+            if not request.done():
+                request.cancel()
+                await asyncio.wait({request})
+            if not reuse:
+                await session.close()
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._context is None:
+            try:
+                self._context = ssl.create_default_context(cafile=self._ca_file)
+            except OSError as error:
+                raise PermanentError(
+                    f"reading the certificate authority {self._ca_file}",
+                    error.strerror or str(error),
+                    "Name a readable PEM file in traffic.ca_file",
+                ) from error
+        return self._context
+
+    async def _locate(self, target: URL, via: str | None, deadline: float) -> tuple[str, int]:
+        """Where the request goes: address and port."""
+        if via is not None:
+            host, port = _split(via, target.port or 0)
+            return host, port
+        host, port = target.host or "", target.port or 0
+        with suppress(ValueError):
+            return str(ipaddress.ip_address(host)), port
+        if not self._resolvers:
+            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return str(infos[0][4][0]), port
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(self._resolvers)
+        resolver.timeout = deadline / len(self._resolvers)
+        resolver.lifetime = deadline
+        answer = await resolver.resolve(host, dns.rdatatype.A, search=False)
+        return str(answer[0].to_text()), port
+
+    def _session(self, route: _Route, *, reuse: bool) -> aiohttp.ClientSession:
+        key = f"{route.address}:{route.port}"
+        if reuse and key in self._kept:
+            return self._kept[key]
+        connector = aiohttp.TCPConnector(
+            resolver=route,
+            use_dns_cache=False,
+            ssl=self._context or True,
+            force_close=not reuse,
+            socket_factory=route.socket,
+        )
+        timeout = aiohttp.ClientTimeout(total=None)
+        session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        if reuse:
+            self._kept[key] = session
+        return session
+
+
+class _Route(aiohttp.abc.AbstractResolver):
+    """Sends everything to one address, and remembers the socket to tell how far it came."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self.address = address
+        self.port = port
+        self._socket: socket.socket | None = None
 
     async def resolve(
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - aiohttp's interface has it
-    ) -> list[ResolveResult]:
-        """A records, or AAAA records where the name has only those.
-
-        Raises:
-            OSError: the name has no address, or no server said so; what aiohttp expects of a resolver.
-        """
-        addresses, _ = await self.addresses(host, deadline=10.0)
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - the address says it
+    ) -> list[aiohttp.abc.ResolveResult]:
+        own = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         return [
-            ResolveResult(
+            aiohttp.abc.ResolveResult(
                 hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                host=self.address,
+                port=self.port or port,
+                family=own,
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in addresses
         ]
 
-    async def addresses(self, host: str, *, deadline: float) -> tuple[list[str], int]:
-        """The name's addresses in the server's order, and their TTL in seconds.
-
-        Raises:
-            OSError: the name has no address, or no server said so within `deadline` seconds.
-        """
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = list(self._servers)
-        resolver.timeout = _DNS_TRY_SECONDS
-        resolver.lifetime = deadline
-        try:
-            try:
-                answer = await resolver.resolve(host, "A", search=False)
-            except dns.resolver.NoAnswer:
-                answer = await resolver.resolve(host, "AAAA", search=False)
-        except (dns.exception.DNSException, ValueError) as error:
-            raise OSError(f"{host}: {error}") from error
-        return [item.address for item in answer], int(answer.rrset.ttl if answer.rrset is not None else 0)
-
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing is held."""
+
+    def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        """A new socket, kept in sight."""
+        self._socket = socket.socket(info[0], info[1], info[2])
+        return self._socket
+
+    def silent(self) -> bool:
+        """Whether the connection stands and nothing has ever come over it."""
+        if self._socket is None:
+            return False
+        try:
+            raw = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        except OSError:
+            return False
+        if not raw or raw[0] != _ESTABLISHED or len(raw) < _BYTES_RECEIVED_AT + _BYTES_RECEIVED.size:
+            return False
+        (received,) = _BYTES_RECEIVED.unpack_from(raw, _BYTES_RECEIVED_AT)
+        return bool(received == 0)
+
+
+async def _read(
+    session: aiohttp.ClientSession, target: URL, headers: Mapping[str, str] | None
+) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    async with session.get(target, headers=headers, allow_redirects=False) as answer:
+        body = bytearray()
+        while len(body) < BODY_LIMIT:
+            part = await answer.content.read(BODY_LIMIT - len(body))
+            if not part:
+                break
+            body += part
+        return answer.status, answer.headers, bytes(body)
+
+
+def _outcome(error: BaseException) -> HttpOutcome:
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | ssl.CertificateError):
+        return HttpOutcome.TLS
+    refused = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
+    if isinstance(error, OSError) and error.errno in refused:
+        return HttpOutcome.REFUSED
+    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+        return HttpOutcome.TIMEOUT
+    return HttpOutcome.RESET
 
 
 def _server(text: str) -> dns.nameserver.Do53Nameserver:
-    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]:" in text else (text, "", "53")
-    return dns.nameserver.Do53Nameserver(host.strip("[]"), int(port))
+    host, port = _split(text, _DNS_PORT)
+    return dns.nameserver.Do53Nameserver(host, port)
 
 
-class _Attempt:
-    """Follows one probe down to its socket, to tell a connection that never came from one that is silent."""
-
-    def __init__(self) -> None:
-        self.resolving = False
-        self.response: aiohttp.ClientResponse | None = None
-        self._sockets: list[socket.socket] = []
-
-    def socket(self, info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-        """A new socket, of which a duplicate is kept: aiohttp closes its own before we can look."""
-        made = socket.socket(info[0], info[1], info[2])
-        self._sockets.append(made.dup())
-        return made
-
-    def peer(self) -> str | None:
-        """Address of the connection that was made; None when there is none."""
-        for item in self._sockets:
-            try:
-                return str(item.getpeername()[0])
-            except OSError:
-                continue
-        return None
-
-    def trace(self) -> aiohttp.TraceConfig:
-        """Notes when the name is being resolved."""
-        trace = aiohttp.TraceConfig()
-
-        async def start(*_: object) -> None:
-            self.resolving = True
-
-        async def end(*_: object) -> None:
-            self.resolving = False
-
-        trace.on_dns_resolvehost_start.append(start)
-        trace.on_dns_resolvehost_end.append(end)
-        return trace
-
-    def close(self) -> None:
-        """Let go of the sockets, and so of the connection."""
-        for item in self._sockets:
-            item.close()
-
-    def after_deadline(self) -> tuple[Outcome, str]:
-        """What the deadline found us at."""
-        if self.resolving:
-            return Outcome.DNS, "no DNS server answered in time"
-        if self.response is not None:
-            return Outcome.TIMEOUT, "the answer began and did not end in time"
-        if self.peer() is not None:
-            return Outcome.HALF_OPEN, "connected, and not one byte came back"
-        return Outcome.TIMEOUT, "no connection in time"
+def _split(text: str, port: int) -> tuple[str, int]:
+    """``address``, ``address:port`` or ``[address]:port`` in two."""
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(text)), port
+    host, _, number = text.rpartition(":")
+    return host.strip("[]"), int(number)
 
 
-class HttpProbe:
-    """Asks URLs as a user would.
-
-    Args:
-        resolvers: DNS servers as "ip:port"; empty means what the system uses.
-        ca_file: certificates of the authorities to trust; None means the system's.
-
-    Raises:
-        PermanentError: `ca_file` cannot be read.
-    """
-
-    def __init__(self, resolvers: tuple[str, ...] = (), ca_file: str | None = None) -> None:
-        self._resolver: AbstractResolver | None = DnsResolver(resolvers) if resolvers else None
-        try:
-            self._tls = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise PermanentError(
-                f"reading the certificate authority {ca_file}", str(error), "Correct traffic.ca_file."
-            ) from error
-
-    async def close(self) -> None:
-        """Nothing is kept between probes."""
-
-    async def get(self, url: str, *, deadline: float) -> HttpAnswer:
-        """One GET; comes back within `deadline` seconds whatever happens.
-
-        Raises:
-            PermanentError: `url` is not an HTTP URL.
-        """
-        attempt = _Attempt()
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(deadline):
-                body = await self._read(url, attempt)
-            outcome, found = Outcome.ANSWERED, ""
-        except TimeoutError:
-            body, (outcome, found) = b"", attempt.after_deadline()
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise PermanentError(f"asking {url}", "this is not an HTTP URL", "Correct it.") from error
-        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            body, outcome, found = b"", _outcome(error), str(error) or type(error).__name__
-        finally:
-            address = attempt.peer()
-            attempt.close()
-        response = attempt.response
-        return HttpAnswer(
-            url=url,
-            outcome=outcome,
-            seconds=time.monotonic() - started,
-            status=response.status if response is not None and outcome is Outcome.ANSWERED else None,
-            headers=response.headers if response is not None else MappingProxyType({}),
-            body=body,
-            address=address,
-            found=found,
-        )
-
-    async def _read(self, url: str, attempt: _Attempt) -> bytes:
-        connector = aiohttp.TCPConnector(
-            resolver=self._resolver or aiohttp.ThreadedResolver(),
-            use_dns_cache=False,
-            force_close=True,
-            ssl=self._tls,
-            socket_factory=attempt.socket,
-        )
-        async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                trace_configs=[attempt.trace()],
-                cookie_jar=aiohttp.DummyCookieJar(),
-            ) as session,
-            session.get(url, allow_redirects=False) as response,
-        ):
-            attempt.response = response
-            body = b""
-            while len(body) < BODY_BYTES and (part := await response.content.read(BODY_BYTES - len(body))):
-                body += part
-            return body
-
-
-def _outcome(error: Exception) -> Outcome:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Outcome.DNS
-    if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError | ssl.SSLError):
-        return Outcome.TLS
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return Outcome.RESET if isinstance(error.os_error, ConnectionResetError) else Outcome.REFUSED
-    return Outcome.RESET
+def _text(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in errno.errorcode:
+        return f"{os.strerror(error.errno).lower()} at {error.host}:{error.port}"
+    return str(error) or type(error).__name__
