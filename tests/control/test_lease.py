@@ -185,8 +185,14 @@ async def test_a_killed_primary_is_started_again_or_held(hospital: Open) -> None
     here.east.start("--on-crash", "hold")
     await here.east.wait_state("primary")
     os.kill(here.east.postmaster(), signal.SIGKILL)
-    status = await here.east.wait_state("stopped")
-    assert status.database.held is not None
+    await here.east.wait_state("stopped")
+
+    async def told() -> bool:
+        # The process is seen dead first, and the agent's own verdict follows at its next look.
+        return (await here.east.status()).database.held is not None
+
+    await until("told why", told)
+    status = await here.east.status()
     assert status.lease.held  # nobody else needs it: a failover fences this one first, at once
 
 

@@ -138,7 +138,10 @@ async def test_a_server_of_another_user_is_started_found_and_killed(template: Pa
         assert server.pid() in found
         owner = Path(f"/proc/{server.pid()}").stat().st_uid
         assert owner == user.pw_uid
-        assert await server.kill(10) == (len(found), 0)
+        killed, survivors = await server.kill(10)
+        # Backends that see their postmaster die may be gone before it is their turn.
+        assert 1 <= killed <= len(found)
+        assert survivors == 0
     finally:
         kill_database(str(place / "data"), 10, (user.pw_uid, user.pw_gid))
         shutil.rmtree(place, ignore_errors=True)

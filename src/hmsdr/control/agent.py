@@ -63,6 +63,7 @@ class Agent:
         self.held = ""
         """Why the database is left stopped although it might run; empty when it is not."""
         self.lock = asyncio.Lock()
+        self._fencing = 0
         self._hurry = asyncio.Event()
         self._booted = asyncio.Event()
         self._wake = asyncio.Event()
@@ -103,16 +104,21 @@ class Agent:
         if (receipt := earlier_receipt(self.database, epoch)) is not None:
             return receipt
         log("fence.ordered", epoch=epoch, clean=clean, reason=reason)
-        if not clean:
-            self._hurry.set()
-            await self.database.server.kill(self.config.kill_deadline)  # at once, whatever holds the lock
-        async with self.lock:
-            if (receipt := earlier_receipt(self.database, epoch)) is not None:
-                return receipt
-            if clean:
-                self._hurry.clear()
-            self.held = ""
-            return await fence(self.database, epoch, clean=clean, hurry=self._hurry)
+        self._fencing += 1  # from here on nothing starts it again
+        try:
+            if not clean:
+                self._hurry.set()
+                await self.database.server.kill(self.config.kill_deadline)  # at once, whatever holds the lock
+            async with self.lock:
+                if (receipt := earlier_receipt(self.database, epoch)) is not None:
+                    return receipt
+                if clean:
+                    self._hurry.clear()
+                self.held = ""
+                return await fence(self.database, epoch, clean=clean, hurry=self._hurry)
+        finally:
+            self._fencing -= 1
+            self._wake.set()
 
     async def promote(self, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
         """Promote the database under `epoch`, see `hmsdr.control.promote`."""
@@ -282,7 +288,9 @@ class Agent:
         database, state = self.database, self.memory.state
         if not database.guarding.alive:
             await database.guarding.ensure()
-        if database.role is Role.PRIMARY or state.stopped or self.held or not database.server.exists:
+        if self._fencing or state.stopped or self.held or not database.server.exists:
+            return
+        if database.role is Role.PRIMARY:
             return
         epoch = self.lease.epoch
         entitled = (
@@ -311,7 +319,7 @@ class Agent:
             if database.role is not Role.STOPPED:
                 return
             await self._report(self._put_down())
-            if role is Role.PRIMARY and not self.memory.state.stopped:
+            if role is Role.PRIMARY and not self._fencing and not self.memory.state.stopped:
                 now = time.monotonic()
                 many = len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW
                 self._crashes.append(now)

@@ -60,10 +60,10 @@ async def promote(database: Database, epoch: int, min_lsn: int | None) -> tuple[
     system = (await database.sql.status(deadline=_SQL_SECONDS)).system_identifier
     database.memory.change(accepted_epoch=epoch, stopped=False, system_identifier=system)
     database.arm()
-    database.role = Role.PRIMARY
     if standby:
         await database.sql.promote_here(deadline=_SQL_SECONDS)
     lsn, timeline = await _first_write(database, doing, epoch)
+    database.role = Role.PRIMARY  # not before: what is said to be a primary has taken a write
     pgconf.make_standby(database.config.data_directory, durable=False)
     promotion = Promotion(
         epoch=epoch,
