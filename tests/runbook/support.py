@@ -137,7 +137,7 @@ def step(key: str, action: str, arguments: Mapping[str, Any], **more: Any) -> di
         "title": key,
         "action": action,
         "arguments": dict(arguments),
-        "deadline": "5s",
+        "deadline": "60s",
         "attempts": 1,
         "backoff": "1ms",
         "on_failure": "stop",

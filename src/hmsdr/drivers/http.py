@@ -289,6 +289,6 @@ def _split(text: str, port: int) -> tuple[str, int]:
 
 
 def _text(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in errno.errorcode:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None:
         return f"{os.strerror(error.errno).lower()} at {error.host}:{error.port}"
     return str(error) or type(error).__name__

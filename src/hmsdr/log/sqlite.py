@@ -24,7 +24,8 @@ from hmsdr.log.store import HeadMovedError, StoreError, TermOverError
 _T = TypeVar("_T")
 
 FORMAT = 1
-_BUSY_SECONDS = 2.0
+_BUSY_SECONDS = 10.0
+"""How long a writer waits for its turn: SQLite's locks are not fair, and a busy disk makes each turn long."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (format INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS term (

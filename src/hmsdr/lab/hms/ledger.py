@@ -1,250 +1,243 @@
-"""The clinics' ledger: every request they made and how it ended, and what follows from it about an outage.
+"""The clinics' ledger: what users asked, when, and what they were told; and what follows from it, counted.
 
-Pure over the entries, but for reading and writing their file. It counts; it knows nothing of what was done
-to the hospital, and asks nobody: what is in the databases is given to it.
+One line of JSON for each attempt. The functions that judge are pure: entries in, figures out. All times are unix
+seconds of the one machine on which the clinics run, steady within a run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections import defaultdict
+import math
+import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-WRITE = "write"
-READ = "read"
+import psycopg
+from psycopg import sql
+
+from hmsdr.errors import FailedError
+from hmsdr.lab.hms.entities import of_service
+
+SUSTAINED = 10
+"""So many requests after the first good one must be good, too, before the outage is called over."""
+HOSPITAL_ANSWERED = frozenset({"missing", "conflict"})
+"""Errors that are answers of a working hospital about data it does not have: lost writes, not an outage."""
+_TAIL = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request of a clinic. Times are seconds since 1970 by the clinics' clock."""
+    """One attempt. ``n`` counts attempts; a repeated write has a new ``n`` and the same ``id``.
 
-    id: str
-    """The record written or read."""
-    kind: str
-    """`WRITE` or `READ`."""
+    ``status`` is None when there was no answer; ``error`` is a short class of failure, None when ``ok``.
+    ``region``, ``instance`` and ``epoch`` are what the answer said.
+    """
+
+    n: int
+    kind: Literal["write", "read"]
     service: str
+    id: str
     sent_at: float
-    done_at: float
+    ended_at: float
+    status: int | None
     ok: bool
-    """A user would have been content. For a write: it was acknowledged as committed."""
-    status: int | None = None
-    outcome: str = ""
-    """Why it failed, in the words of `hmsdr.drivers.http.Outcome` or ``http 503``."""
-    instance: str | None = None
-    """The database that acknowledged the write."""
-    epoch: int | None = None
-    committed_at: float | None = None
-    """By the database's clock."""
-    existed: bool = False
-    """An earlier attempt had taken effect though its acknowledgement was lost."""
-    region: str | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the user waited."""
-        return self.done_at - self.sent_at
-
-    def line(self) -> str:
-        """The entry as a line of the file."""
-        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "id": (str,),
-    "kind": (str,),
-    "service": (str,),
-    "sent_at": (float, int),
-    "done_at": (float, int),
-    "ok": (bool,),
-    "status": (int, type(None)),
-    "outcome": (str,),
-    "instance": (str, type(None)),
-    "epoch": (int, type(None)),
-    "committed_at": (float, int, type(None)),
-    "existed": (bool,),
-    "region": (str, type(None)),
-}
-
-
-class LedgerError(ValueError):
-    """A line before the last is not an entry: the file was damaged, and counting it would prove nothing."""
-
-
-def read(path: Path) -> list[Entry]:
-    """All entries, in the order in which requests ended.
-
-    A last line without its newline is what a killed writer leaves, and is passed over.
-
-    Raises:
-        FileNotFoundError: no ledger.
-        LedgerError: another line cannot be read.
-    """
-    *lines, _torn = path.read_bytes().split(b"\n")
-    return [_entry(number, line) for number, line in enumerate(lines, 1)]
-
-
-def _entry(number: int, line: bytes) -> Entry:
-    try:
-        raw: Any = json.loads(line)
-    except ValueError as error:
-        raise LedgerError(f"line {number} is not JSON: {error}") from error
-    if not isinstance(raw, dict) or set(raw) != {item.name for item in fields(Entry)}:
-        raise LedgerError(f"line {number} is not an entry")
-    wrong = [name for name, value in raw.items() if not isinstance(value, _TYPES[name])]
-    if wrong:
-        raise LedgerError(f"line {number}: {wrong[0]} is {raw[wrong[0]]!r}")
-    return Entry(**raw)
-
-
-def acknowledged(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """The first acknowledgement of each write, by id."""
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.kind == WRITE and entry.ok:
-            found.setdefault(entry.id, entry)
-    return found
-
-
-def lost_writes(entries: Iterable[Entry], present: Collection[str]) -> list[Entry]:
-    """Acknowledged writes that are not in the database, in the order of their acknowledgement.
-
-    Args:
-        entries: the ledger.
-        present: ids of all records of the database that serves now.
-    """
-    there = frozenset(present)
-    return [entry for identifier, entry in acknowledged(entries).items() if identifier not in there]
+    error: str | None
+    region: str | None
+    instance: str | None
+    epoch: int | None
+    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An outage as users felt it: from the first request that failed to the end of the first that did not."""
+    """From the moment the first failed request was sent to the moment the first lasting success was heard."""
 
-    began_at: float
-    """When the first request that failed was sent."""
-    ended_at: float | None
-    """When the first answer after the last failure came; None while it lasts."""
+    first_failed_at: float
+    recovered_at: float | None
+    """None: no lasting recovery in the ledger."""
     failed: int
-    """Requests that failed in it."""
+    """Attempts that failed in between."""
 
     @property
     def seconds(self) -> float | None:
-        """How long it was; None while it lasts."""
-        return None if self.ended_at is None else self.ended_at - self.began_at
+        """How long it lasted."""
+        return None if self.recovered_at is None else self.recovered_at - self.first_failed_at
 
 
-def outages(entries: Iterable[Entry], *, calm: float = 2.0) -> list[Outage]:
-    """All outages, oldest first.
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Requests sent in one stretch of time; latencies in milliseconds of those that succeeded, None without any."""
+
+    start: float
+    requests: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class Ledger:
+    """The file, open for appending. A line that a crash tore off is removed when it is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._file).st_size
+        tail = os.pread(self._file, _TAIL, max(0, size - _TAIL))
+        whole = tail[: tail.rfind(b"\n") + 1]
+        os.ftruncate(self._file, size - len(tail) + len(whole))
+        lines = whole.splitlines()
+        self.next_n = _parse(lines[-1]).n + 1 if lines else 1
+
+    def write(self, entry: Entry) -> None:
+        """Append one entry, at once."""
+        os.write(self._file, json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n")
+        self.next_n = max(self.next_n, entry.n + 1)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    @staticmethod
+    def read(path: Path) -> list[Entry]:
+        """All entries; a last line without its end is one that is being written, and is left out.
+
+        Raises:
+            FailedError: the file cannot be read, or a line in it is none of ours.
+        """
+        doing = f"reading the ledger {path}"
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise FailedError(doing, error.strerror or str(error), "Name the clinics' ledger") from error
+        entries = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                entries.append(_parse(line))
+            except (ValueError, TypeError) as error:
+                raise FailedError(
+                    doing, f"line {number} is no entry: {error}", "Name the clinics' ledger, unedited"
+                ) from error
+        return entries
+
+
+def acknowledged(entries: Iterable[Entry]) -> list[Entry]:
+    """Attempts to write that were answered as done."""
+    return [entry for entry in entries if entry.kind == "write" and entry.ok]
+
+
+def outage(
+    entries: Iterable[Entry], *, since: float = -math.inf, sustained: int = SUSTAINED
+) -> Outage | None:
+    """The first outage as users felt it, in the order in which they heard; None when nothing failed.
 
     Args:
-        entries: the ledger.
-        calm: seconds without a failed request that end an outage; a stray success in the middle does not.
+        entries: in any order.
+        since: attempts that were over before this moment do not count.
+        sustained: so many attempts after the first success must succeed as well.
     """
-    ordered = sorted(entries, key=lambda entry: (entry.sent_at, entry.done_at))
-    groups: list[list[Entry]] = []
-    for entry in ordered:
-        if entry.ok:
+    heard = sorted(
+        (entry for entry in entries if entry.ended_at >= since and entry.error not in HOSPITAL_ANSWERED),
+        key=lambda entry: entry.ended_at,
+    )
+    first = next((number for number, entry in enumerate(heard) if not entry.ok), None)
+    if first is None:
+        return None
+    began = heard[first].sent_at
+    failed = 0
+    run: list[Entry] = []
+    for entry in heard[first:]:
+        if not entry.ok:
+            failed += 1
+            run.clear()
             continue
-        if groups and entry.sent_at - groups[-1][-1].done_at <= calm:
-            groups[-1].append(entry)
-        else:
-            groups.append([entry])
-    return [_outage(group, ordered) for group in groups]
+        run.append(entry)
+        if len(run) == sustained + 1:
+            return Outage(began, run[0].ended_at, failed)
+    return Outage(began, None, failed)
 
 
-def _outage(failures: Sequence[Entry], ordered: Sequence[Entry]) -> Outage:
-    last = failures[-1].sent_at
-    recovered = [entry.done_at for entry in ordered if entry.ok and entry.sent_at >= last]
-    return Outage(failures[0].sent_at, min(recovered) if recovered else None, len(failures))
+def dual_writers(entries: Iterable[Entry]) -> int:
+    """Acknowledged writes that break FA-4 for certain.
 
-
-def outage(entries: Iterable[Entry], *, calm: float = 2.0) -> Outage | None:
-    """The longest outage, one that still lasts before all others; None when no request failed."""
-    found = outages(entries, calm=calm)
-    return max(found, key=lambda item: (item.seconds is None, item.seconds or 0.0), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class DualWriters:
-    """Two databases that took writes at once, or under the same right."""
-
-    reason: str
-    """``same epoch``: two instances in one epoch. ``after newer epoch``: the older one went on."""
-    instances: tuple[str, str]
-    """The one that should not have, last."""
-    epochs: tuple[int, int]
-    writes: tuple[str, ...]
-    """Ids of the acknowledged writes that the last of `instances` should not have taken."""
-
-
-def dual_writers(entries: Iterable[Entry]) -> list[DualWriters]:
-    """Every pair of writers that the acknowledgements prove; none when there was one writer at a time.
-
-    Repeated writes that were there already are passed over: whoever confirms them did not take them.
+    A write under epoch e counts when it was sent after a write under a later epoch had come back acknowledged: its
+    commit then lies after the later epoch's first.
     """
-    by_writer: dict[tuple[int, str], list[tuple[float, str]]] = defaultdict(list)
-    for entry in acknowledged(entries).values():
-        if entry.instance is None or entry.epoch is None or entry.committed_at is None or entry.existed:
-            continue
-        by_writer[entry.epoch, entry.instance].append((entry.committed_at, entry.id))
-    writers = sorted(by_writer, key=lambda writer: (writer[0], min(by_writer[writer])))
-    found = []
-    for at, (epoch, instance) in enumerate(writers):
-        for newer_epoch, newer in writers[at + 1 :]:
-            if newer == instance:
-                continue
-            theirs = by_writer[newer_epoch, newer]
-            if newer_epoch == epoch:
-                writes = tuple(item for _, item in sorted(theirs))
-                found.append(DualWriters("same epoch", (instance, newer), (epoch, epoch), writes))
-                continue
-            began = min(theirs)[0]
-            late = tuple(item for when, item in sorted(by_writer[epoch, instance]) if when > began)
-            if late:
-                pair = DualWriters("after newer epoch", (newer, instance), (newer_epoch, epoch), late)
-                found.append(pair)
-    return found
+    done = [entry for entry in acknowledged(entries) if entry.epoch is not None]
+    first: dict[int, float] = {}
+    for entry in done:
+        assert entry.epoch is not None  # noqa: S101 - chosen so
+        first[entry.epoch] = min(first.get(entry.epoch, math.inf), entry.ended_at)
+    overtaken = {
+        epoch: min((at for later, at in first.items() if later > epoch), default=math.inf) for epoch in first
+    }
+    return sum(entry.epoch is not None and entry.sent_at > overtaken[entry.epoch] for entry in done)
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """What users felt in one stretch of time: requests by the time at which they were sent."""
-
-    at: float
-    total: int
-    failed: int
-    median: float | None
-    """Seconds that half of the requests took at most; None when there were none."""
-    slowest: float | None
-
-
-def series(entries: Iterable[Entry], *, width: float = 1.0) -> list[Slice]:
-    """Error rate and latency over time, in slices of `width` seconds without gaps.
-
-    Raises:
-        ValueError: `width` is not positive.
-    """
-    if not width > 0:
-        raise ValueError("width must be positive")
-    by_slice: dict[int, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        by_slice[int(entry.sent_at // width)].append(entry)
-    if not by_slice:
+def series(entries: Sequence[Entry], bucket_seconds: float) -> list[Bucket]:
+    """Requests, errors and latencies by the moment of sending, without gaps, from the first attempt on."""
+    if not entries:
         return []
+    start = min(entry.sent_at for entry in entries)
+    groups: dict[int, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(int((entry.sent_at - start) / bucket_seconds), []).append(entry)
     return [
-        _slice(number * width, by_slice.get(number, [])) for number in range(min(by_slice), max(by_slice) + 1)
+        _bucket(start + number * bucket_seconds, groups.get(number, ())) for number in range(max(groups) + 1)
     ]
 
 
-def _slice(at: float, entries: Sequence[Entry]) -> Slice:
-    waits = sorted(entry.seconds for entry in entries)
-    return Slice(
-        at,
-        len(entries),
-        sum(not entry.ok for entry in entries),
-        waits[(len(waits) - 1) // 2] if waits else None,
-        waits[-1] if waits else None,
-    )
+def lost_writes(entries: Iterable[Entry], present: Collection[str]) -> list[str]:
+    """Ids of acknowledged writes that are not among `present`, in the order of their acknowledgement."""
+    return list(dict.fromkeys(entry.id for entry in acknowledged(entries) if entry.id not in present))
+
+
+def tables(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """The tables that the clinics wrote to."""
+    return tuple(sorted({of_service(entry.service)[0].table for entry in entries if entry.kind == "write"}))
+
+
+async def present_ids(conninfo: str, names: Collection[str], *, deadline: float) -> set[str]:
+    """Ids of all rows of the tables `names` in the surviving database.
+
+    Args:
+        conninfo: of the database, in any form that libpq reads.
+        names: tables with a UUID column ``id``.
+        deadline: seconds.
+
+    Raises:
+        FailedError: it cannot be asked.
+    """
+    found: set[str] = set()
+    try:
+        async with (
+            asyncio.timeout(deadline),
+            await psycopg.AsyncConnection.connect(conninfo, autocommit=True, connect_timeout=5) as connection,
+        ):
+            for name in names:
+                query = sql.SQL("SELECT id::text FROM {}").format(sql.Identifier(name))
+                found.update(row[0] for row in await (await connection.execute(query)).fetchall())
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        raise FailedError(
+            "reading the ids in the surviving database",
+            str(error).strip() or f"no answer within {deadline:g} s",
+            "Check that it is up",
+        ) from error
+    return found
+
+
+def _parse(line: bytes) -> Entry:
+    return Entry(**json.loads(line))
+
+
+def _bucket(start: float, entries: Sequence[Entry]) -> Bucket:
+    latencies = sorted(entry.latency_ms for entry in entries if entry.ok)
+    errors = sum(not entry.ok for entry in entries)
+    return Bucket(start, len(entries), errors, _quantile(latencies, 0.5), _quantile(latencies, 0.95))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The nearest-rank quantile."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
