@@ -12,7 +12,7 @@ setup:  ## Install what is missing; leaves the command at .venv/bin/hmsdr
 	@scripts/setup.sh
 
 test: lint  ## Lint, then run all tests; ARGS="-k name" selects some
-	@.venv/bin/pytest -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup  ## Check style, types, import direction and the traceability page
 	@.venv/bin/ruff check --quiet .

@@ -91,9 +91,8 @@ class Runner:
                 done = {stage.name: asyncio.Event() for stage in plan.stages}
                 for stage in plan.stages:
                     group.create_task(self._stage(stage, done), name=stage.name)
-        except* _StopRun as stops:
-            rollback = any(stop.rollback for stop in stops.exceptions if isinstance(stop, _StopRun))
-            await self._end_after_failure(rollback=rollback)
+        except BaseExceptionGroup as group:
+            await self._end_after_failure(rollback=_only_stops(group))
         else:
             await self._journal.write("run.succeeded")
         return self._journal.state
@@ -116,9 +115,10 @@ class Runner:
                     async with asyncio.TaskGroup() as group:
                         for step in steps:
                             group.create_task(self._step(step), name=step.key)
-            except* _StopRun as stops:
+            except BaseExceptionGroup as group:
+                rollback = _only_stops(group)
                 await self._journal.write("stage.ended", stage=stage.name, outcome="failed")
-                raise _StopRun(rollback=any(_wants_rollback(stop) for stop in stops.exceptions)) from None
+                raise _StopRun(rollback=rollback) from None
             await self._journal.write("stage.ended", stage=stage.name, outcome="succeeded")
         done[stage.name].set()
 
@@ -272,5 +272,18 @@ class Runner:
         )
 
 
+def _only_stops(group: BaseExceptionGroup[BaseException]) -> bool:
+    """Whether a step that ended the run asks for a rollback; anything but such an end is raised again.
+
+    Written out, because what ``except*`` makes of an exception raised inside it differs between 3.11 releases.
+    """
+    stops, others = group.split(_StopRun)
+    if others is not None or stops is None:
+        raise group
+    return any(_wants_rollback(stop) for stop in stops.exceptions)
+
+
 def _wants_rollback(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_wants_rollback(inner) for inner in error.exceptions)
     return isinstance(error, _StopRun) and error.rollback

@@ -1,158 +1,155 @@
-"""What the ledger counts, on cases told by hand and on any ledger."""
+"""What the ledger counts, on entries made by hand and by chance; reading it after a crash; ids in a real database."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Hospital
 
-from hmsdr.lab.hms import ledger
-from hmsdr.lab.hms.ledger import Entry
-
-EAST, WEST = "postgres-primary-0@us-east-1", "postgres-secondary-0@us-west-2"
-
-
-def write(
-    number: int, at: float, *, ok: bool = True, by: str = EAST, epoch: int = 1, existed: bool = False
-) -> Entry:
-    return Entry(
-        f"w{number}",
-        ledger.WRITE,
-        "patient",
-        at,
-        at + 0.1,
-        ok,
-        201 if ok else None,
-        "" if ok else "refused",
-        by if ok else None,
-        epoch if ok else None,
-        at if ok else None,
-        existed,
-    )
-
-
-entries = st.lists(
-    st.builds(
-        Entry,
-        id=st.sampled_from([f"r{number}" for number in range(8)]),
-        kind=st.sampled_from([ledger.WRITE, ledger.READ]),
-        service=st.sampled_from(["patient", "billing"]),
-        sent_at=st.floats(0, 100),
-        done_at=st.floats(100, 200),
-        ok=st.booleans(),
-        status=st.none() | st.integers(100, 599),
-        outcome=st.text(max_size=5),
-        instance=st.none() | st.sampled_from([EAST, WEST]),
-        epoch=st.none() | st.integers(1, 3),
-        committed_at=st.none() | st.floats(0, 100),
-        existed=st.booleans(),
-        region=st.none() | st.just("us-east-1"),
-    ),
-    max_size=12,
+from hmsdr.errors import FailedError
+from hmsdr.lab.hms.ledger import (
+    SUSTAINED,
+    Entry,
+    Ledger,
+    acknowledged,
+    dual_writers,
+    lost_writes,
+    outage,
+    present_ids,
+    series,
+    tables,
 )
 
 
-@given(entries, st.data())
-def test_any_prefix_of_the_file_reads_as_a_prefix_of_the_entries(
-    tmp_path_factory: pytest.TempPathFactory, made: list[Entry], data: st.DataObject
-) -> None:
-    content = "".join(entry.line() for entry in made).encode()
-    cut = data.draw(st.integers(0, len(content)))
-    path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
-    path.write_bytes(content[:cut])
-    assert ledger.read(path) == made[: content[:cut].count(b"\n")]
+def entry(
+    at: float, *, ok: bool = True, epoch: int | None = 1, seconds: float = 0.01, **more: object
+) -> Entry:
+    made = Entry(
+        n=1, kind="write", service="patient", id=str(uuid4()), sent_at=at, ended_at=at + seconds,
+        status=201 if ok else None, ok=ok, error=None if ok else "refused", region="us-east-1",
+        instance="postgres-primary-0@us-east-1", epoch=epoch if ok else None, latency_ms=seconds * 1000,
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("damage", [b"{}\n", b"nonsense\n", b"\n", b'[1]\n{"id":1}\n', b"\xff\n"])
-def test_damage_inside_is_not_passed_over(tmp_path: Path, damage: bytes) -> None:
-    path = tmp_path / "ledger.jsonl"
-    path.write_bytes(damage + write(1, 1).line().encode())
-    with pytest.raises(ledger.LedgerError):
-        ledger.read(path)
-
-
-def test_a_wrong_type_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
-    path.write_text(write(1, 1).line().replace('"ok":true', '"ok":"yes"'))
-    with pytest.raises(ledger.LedgerError, match="ok"):
-        ledger.read(path)
-
-
-@given(entries, st.sets(st.sampled_from([f"r{number}" for number in range(8)])))
-def test_acknowledged_writes_are_lost_or_present(made: list[Entry], present: set[str]) -> None:
-    known = ledger.acknowledged(made)
-    lost = {entry.id for entry in ledger.lost_writes(made, present)}
-    assert lost | (set(known) & present) == set(known)
-    assert not lost & present
-    assert all(entry.ok and entry.kind == ledger.WRITE for entry in known.values())
-
-
-@given(entries)
-def test_every_failure_is_in_exactly_one_outage(made: list[Entry]) -> None:
-    found = ledger.outages(made)
-    assert sum(item.failed for item in found) == sum(not entry.ok for entry in made)
-    assert [item.began_at for item in found] == sorted(item.began_at for item in found)
-    assert all(item.seconds is None or item.seconds >= 0 for item in found)
-    assert (ledger.outage(made) is None) == all(entry.ok for entry in made)
-
-
-@given(entries, st.floats(0.1, 50))
-def test_the_series_counts_every_request_once(made: list[Entry], width: float) -> None:
-    slices = ledger.series(made, width=width)
-    assert sum(item.total for item in slices) == len(made)
-    assert sum(item.failed for item in slices) == sum(not entry.ok for entry in made)
-    assert all(item.total or item.median is None for item in slices)
-
-
-@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=30), st.floats(0, 100))
-def test_one_writer_at_a_time_is_never_accused(times: list[tuple[float, bool]], moved_at: float) -> None:
-    made = [
-        write(number, at, ok=ok, by=EAST if at < moved_at else WEST, epoch=1 if at < moved_at else 2)
-        for number, (at, ok) in enumerate(times)
-    ]
-    assert ledger.dual_writers(made) == []
-
-
-def test_an_outage_is_from_the_first_failure_to_the_first_answer_after_the_last() -> None:
-    made = [
-        write(1, 0),
-        write(2, 10, ok=False),
-        write(3, 11),
-        write(4, 12, ok=False),
-        write(5, 13.5),
-        write(6, 20, ok=False),
-        write(7, 20.5),
-    ]
-    found = ledger.outages(made)
-    assert [(item.began_at, item.ended_at, item.failed) for item in found] == [
-        (10, 13.6, 2),
-        (20, 20.6, 1),
-    ]
-    longest = ledger.outage(made)
-    assert longest is not None
-    assert longest.seconds == pytest.approx(3.6)
-
-
-def test_an_outage_that_lasts_has_no_end_and_comes_first() -> None:
-    found = ledger.outage([write(1, 0, ok=False), write(2, 5), write(3, 9, ok=False)])
+@pytest.mark.req("TV-4")
+def test_the_outage_runs_from_the_first_failed_request_to_the_first_lasting_success() -> None:
+    calm = [entry(at) for at in range(5)]
+    down = [entry(5, ok=False, seconds=2), entry(6, ok=False), entry(7), entry(8, ok=False)]
+    well = [entry(9 + number) for number in range(SUSTAINED + 1)]
+    found = outage([*well, *down, *calm])
     assert found is not None
-    assert (found.began_at, found.ended_at, found.seconds) == (9, None, None)
+    # The first that users heard of was the refused one; the one that timed out had been sent before, and ended later.
+    assert (found.first_failed_at, found.recovered_at, found.failed) == (6, 9.01, 3)
+    assert found.seconds == pytest.approx(3.01)
+    assert outage(calm) is None
+    assert outage([*calm, *down], since=8.5) is None
+    unfinished = outage([*calm, *down, *well[:SUSTAINED]])
+    assert unfinished is not None
+    assert unfinished.recovered_at is None
+    assert unfinished.seconds is None
 
 
-def test_two_instances_in_one_epoch_are_dual_writers() -> None:
-    (found,) = ledger.dual_writers([write(1, 1), write(2, 2, by=WEST), write(3, 3)])
-    assert (found.reason, found.instances, found.writes) == ("same epoch", (EAST, WEST), ("w2",))
+def test_answers_about_lost_data_are_no_outage() -> None:
+    missing = entry(3, ok=False, error="missing", status=404)
+    assert outage([entry(1), missing, entry(4)]) is None
 
 
-def test_an_old_writer_that_goes_on_after_the_new_began_is_one() -> None:
-    made = [write(1, 1), write(2, 5, by=WEST, epoch=2), write(3, 6), write(4, 7, existed=True)]
-    (found,) = ledger.dual_writers(made)
-    assert (found.reason, found.instances, found.epochs) == ("after newer epoch", (WEST, EAST), (2, 1))
-    assert found.writes == ("w3",)
+@pytest.mark.req("FA-4")
+def test_a_write_under_an_old_epoch_counts_only_when_it_was_sent_after_a_later_one_was_heard() -> None:
+    old, new = entry(1, epoch=1), entry(5, epoch=2)
+    under_way = entry(5.005, epoch=1, seconds=3)
+    late = entry(5.02, epoch=1)
+    assert dual_writers([old, new]) == 0
+    assert dual_writers([old, new, under_way]) == 0
+    assert dual_writers([old, new, under_way, late, replace(late, ok=False)]) == 1
+    assert dual_writers([old, new, entry(5.02, epoch=1, kind="read")]) == 0
+    assert dual_writers([entry(1, epoch=3), entry(2, epoch=1), entry(3, epoch=2)]) == 2
 
 
-def test_a_width_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="positive"):
-        ledger.series([], width=0)
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5), st.integers(1, 4)), max_size=30))
+def test_one_writer_after_the_other_is_never_a_violation(parts: list[tuple[float, float, int]]) -> None:
+    ordered = sorted(epoch for _, _, epoch in parts)
+    now, entries = 0.0, []
+    for (gap, seconds, _), epoch in zip(parts, ordered, strict=True):
+        now += gap
+        entries.append(entry(now, epoch=epoch, seconds=seconds))
+    assert dual_writers(entries) == 0
+    brute = sum(
+        any(b.epoch > a.epoch and a.sent_at > b.ended_at for b in entries)  # type: ignore[operator]
+        for a in reversed(entries)
+    )
+    assert brute == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5), st.integers(1, 4), st.booleans()), max_size=30))
+def test_dual_writers_is_what_its_definition_says(parts: list[tuple[float, float, int, bool]]) -> None:
+    entries = [entry(at, epoch=epoch, seconds=seconds, ok=ok) for at, seconds, epoch, ok in parts]
+    done = [each for each in entries if each.ok]
+    wrong = sum(any((b.epoch or 0) > (a.epoch or 0) and a.sent_at > b.ended_at for b in done) for a in done)
+    assert dual_writers(entries) == wrong
+
+
+def test_the_series_has_no_gaps() -> None:
+    entries = [entry(10 + number / 10, seconds=(number + 1) / 1000) for number in range(10)]
+    entries += [entry(13.5, ok=False), entry(13.6)]
+    buckets = series(entries, 1.0)
+    assert [(round(each.start), each.requests, each.errors) for each in buckets] == [
+        (10, 10, 0),
+        (11, 0, 0),
+        (12, 0, 0),
+        (13, 2, 1),
+    ]
+    assert (buckets[0].p50_ms, buckets[0].p95_ms) == (5, 10)
+    assert buckets[1].p50_ms is None
+    assert series([], 1.0) == []
+
+
+def test_lost_writes_are_named_once_and_only_acknowledged_ones() -> None:
+    kept, lost, never = entry(1), entry(2), entry(3, ok=False)
+    assert lost_writes([kept, lost, replace(lost, n=9), never], {kept.id}) == [lost.id]
+    assert [each.id for each in acknowledged([kept, never])] == [kept.id]
+    assert tables([kept, replace(kept, service="clinical")]) == ("clinical_notes", "patients")
+
+
+def test_a_torn_line_is_left_out_and_removed_when_the_ledger_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.jsonl"
+    ledger = Ledger(path)
+    written = [entry(number, n=number) for number in (2, 1)]
+    for each in written:
+        ledger.write(each)
+    assert ledger.next_n == 3
+    ledger.close()
+    with path.open("ab") as file:
+        file.write(b'{"n":3,"kind":"wri')
+    assert Ledger.read(path) == written
+    again = Ledger(path)
+    assert again.next_n == 3
+    again.write(replace(written[0], n=3))
+    again.close()
+    assert [each.n for each in Ledger.read(path)] == [2, 1, 3]
+    path.write_text("not ours\n")
+    with pytest.raises(FailedError, match="line 1"):
+        Ledger.read(path)
+    with pytest.raises(FailedError, match="No such file"):
+        Ledger.read(tmp_path / "missing")
+
+
+@pytest.mark.req("FM-4")
+async def test_ids_of_the_surviving_database(hospital: Hospital) -> None:
+    database = await hospital.primary()
+    row_id = await database.ask(
+        "INSERT INTO patients (id, name, born, clinic) VALUES (gen_random_uuid(), 'x', '2000-01-01', 'c') RETURNING id"
+    )
+    conninfo = f"host={database.host} dbname=hms user=hms_app"
+    assert str(row_id) in await present_ids(conninfo, ["patients", "users"], deadline=5)
+    with pytest.raises(FailedError, match="pharmacy"):
+        await present_ids(conninfo, ["pharmacy"], deadline=5)
+    database.kill()
+    with pytest.raises(FailedError, match="refused"):
+        await present_ids(conninfo, ["patients"], deadline=5)

@@ -88,8 +88,9 @@ class Ledger:
         tail = os.pread(self._file, _TAIL, max(0, size - _TAIL))
         whole = tail[: tail.rfind(b"\n") + 1]
         os.ftruncate(self._file, size - len(tail) + len(whole))
-        lines = whole.splitlines()
-        self.next_n = _parse(lines[-1]).n + 1 if lines else 1
+        # Entries stand in the order of their ends; the highest number is among the last ones.
+        lines = whole.splitlines()[1 if size > _TAIL else 0 :]
+        self.next_n = max((_parse(line).n for line in lines), default=0) + 1
 
     def write(self, entry: Entry) -> None:
         """Append one entry, at once."""
