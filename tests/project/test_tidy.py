@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "scripts").rglob("*.py"))]
+BENCH = sorted((ROOT / "bench").rglob("*.py"))
+PYTHON = [
+    *SOURCES,
+    *BENCH,
+    *sorted((ROOT / "tests").rglob("*.py")),
+    *sorted((ROOT / "scripts").rglob("*.py")),
+]
 LONGEST_FUNCTION = 70
 LONGEST_FILE = 400
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|pragma: no cover")
@@ -35,7 +41,7 @@ def test_a_file_is_small_and_opens_with_what_it_is_for(path: Path) -> None:
             assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=short)
+@pytest.mark.parametrize("path", [*SOURCES, *BENCH], ids=short)
 def test_nothing_in_the_product_is_unfinished(path: Path) -> None:
     assert not UNFINISHED.search(path.read_text())
 
@@ -83,3 +89,58 @@ def test_make_help_explains_every_target() -> None:
     ).stdout
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets == set(re.findall(r"make ([a-z-]+)", told))
+
+
+def committed() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    ).stdout.splitlines()
+    return [path for name in listed if (path := ROOT / name).is_file() and path.suffix != ".lock"]
+
+
+def test_nothing_committed_knows_one_machine_or_one_registry() -> None:
+    # Put together here, so that this file does not find itself.
+    places = [f"/{name}/" for name in ("work", "farm", "root")]
+    registries = ["files.python" + "hosted.org", "simple/" + "pip", "index" + "-url", "find" + "-links"]
+    strays = []
+    for path in committed():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        strays += [
+            f"{short(path)}: {stray}"
+            for stray in [*places, *registries]
+            if re.search(rf"(?<![\w.]){re.escape(stray)}", text)
+        ]
+    assert not strays
+
+
+def test_the_pure_core_never_asks_for_the_time() -> None:
+    # import-linter forbids the modules; datetime is a type there, and only its clocks are forbidden.
+    clocks = re.compile(r"\.(now|utcnow|today)\(")
+    assert not [
+        short(path) for path in SOURCES if path.parent.name == "decide" and clocks.search(path.read_text())
+    ]
+
+
+def test_the_architecture_page_draws_every_room() -> None:
+    rooms = {path.parent.name for path in (ROOT / "src" / "hmsdr").glob("*/__init__.py")}
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawing = page.split("```mermaid", 1)[1].split("```", 1)[0]
+    missing = [room for room in sorted(rooms - {"sim"}) if not re.search(rf"\b{room}\b", drawing)]
+    assert not missing
+    layers = (ROOT / ".importlinter").read_text()
+    assert not [room for room in sorted(rooms - {"sim"}) if f"hmsdr.{room}" not in layers]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.sh")), ids=short)
+def test_a_script_can_be_read_by_its_shell_and_be_run(path: Path) -> None:
+    subprocess.run(["bash", "-n", path], check=True, timeout=10)
+    assert path.stat().st_mode & 0o111
+    assert path.read_text().splitlines()[1].startswith("# "), "the second line says what it is for"
