@@ -280,6 +280,7 @@ def test_a_single_region_and_a_third_one_are_refused(tmp_path: Path) -> None:
         ('extends: hms\nname: "\\ud800"\n', "a control character", 2),
         ("extends: hmss\n", "the unknown playbook 'hmss'", 1),
         ("extends: ./nowhere.yaml\n", "a file that does not exist", 1),
+        ("extends: ./\n", "a directory", 1),
         ("extends: [hms]\n", "not a text", 1),
         ("extends: ./playbook.yaml\n", "extends itself", 1),
         (f"extends: ./{'x' * 5000}.yaml\n", "a file that does not exist", 1),

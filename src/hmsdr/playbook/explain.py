@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _LONGEST = 60
+_SHAPES = {"model_type": "a mapping", "dict_type": "a mapping", "tuple_type": "a list", "list_type": "a list"}
 _NULL = "null removes a key of the playbook that is extended; there is none here."
 
 
@@ -33,22 +34,47 @@ def describe(node: Node | None) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}… ({len(shown)} characters)"
 
 
-def explain(error: ValidationError, tree: Node, model: type[BaseModel]) -> list[Finding]:
-    """All findings of `error`, which came from validating the values of `tree` as `model`."""
+def explain(
+    error: ValidationError, tree: Node, model: type[BaseModel], *, tags: frozenset[str] = frozenset()
+) -> list[Finding]:
+    """All findings of `error`, which came from validating the values of `tree` as `model`.
+
+    Args:
+        error: of pydantic.
+        tree: what was read.
+        model: what it should have been.
+        tags: names of the members of unions, which pydantic puts behind an index and which stand nowhere in a file.
+    """
     details = error.errors(include_url=False, include_input=False)
-    return [_finding(detail, tree, model) for detail in details]
+    places = [detail["loc"] for detail in details]
+    return [
+        _finding(detail, _without(detail["loc"], tags), tree, model)
+        for detail in details
+        # A list whose every item is wrong is "too short" as well: that would be said of something that is not.
+        if not (detail["type"] == "too_short" and any(_below(place, detail["loc"]) for place in places))
+    ]
 
 
-def _finding(detail: ErrorDetails, tree: Node, model: type[BaseModel]) -> Finding:
-    keys: Keys = tuple(detail["loc"])
+def _without(keys: tuple[int | str, ...], tags: frozenset[str]) -> tuple[int | str, ...]:
+    behind_index = (isinstance(before, int) for before in ("", *keys))
+    return tuple(
+        key for key, indexed in zip(keys, behind_index, strict=False) if not (indexed and key in tags)
+    )
+
+
+def _below(place: tuple[int | str, ...], of: tuple[int | str, ...]) -> bool:
+    return len(place) > len(of) and place[: len(of)] == of
+
+
+def _finding(detail: ErrorDetails, keys: Keys, tree: Node, model: type[BaseModel]) -> Finding:
     of_key = bool(keys) and keys[-1] == "[key]"
     keys = keys[:-1] if of_key else keys
     node = tree.find(keys)
     mark = node.mark if node and not of_key else tree.locate(keys)
     if detail["type"] == "extra_forbidden":
-        return _unknown(keys, tree, model)
+        return _unknown(keys, detail["loc"], tree, model)
     if detail["type"] == "missing":
-        wanted = fields.at(model, keys[:-1])
+        wanted = fields.at(model, detail["loc"][:-1])
         owner = fields.model_of(wanted)
         meaning = _meaning(owner, str(keys[-1])) if owner else ""
         return Finding(keys, "nothing", "a value; it is required", meaning, mark=mark)
@@ -58,13 +84,18 @@ def _finding(detail: ErrorDetails, tree: Node, model: type[BaseModel]) -> Findin
         word = str(keys[-1]) if of_key else str(node.value if node else "")
         if names:
             return Finding(keys, found, one_of(names), nearest(word, names), mark=mark)
-    allowed = re.sub(r"^(Input should be |Value error, |String should )", "", detail["msg"])
+    if detail["type"] == "too_short":
+        least = detail.get("ctx", {}).get("min_length", 1)
+        return Finding(keys, "too few", f"{least} or more", mark=mark)
+    allowed = _SHAPES.get(detail["type"]) or re.sub(
+        r"^(Input should be |Value error, |String should )", "", detail["msg"]
+    )
     remedy = _NULL if node is not None and node.value is None else ""
     return Finding(keys, found, allowed, remedy, mark=mark)
 
 
-def _unknown(keys: Keys, tree: Node, model: type[BaseModel]) -> Finding:
-    owner = fields.model_of(fields.at(model, keys[:-1]))
+def _unknown(keys: Keys, place: Keys, tree: Node, model: type[BaseModel]) -> Finding:
+    owner = fields.model_of(fields.at(model, place[:-1]))
     names = fields.names_of(owner) if owner else ()
     name = str(keys[-1])
     there = tree.find(keys[:-1])

@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, Tag
 
 from hmsdr.playbook.base import RelativePath
 from hmsdr.playbook.findings import Keys
@@ -40,7 +40,13 @@ def names_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def descend(annotation: Any, key: str | int) -> Any:
-    """The type of what stands at `key` below a value of type `annotation`; None when nothing may."""
+    """The type of what stands at `key` below a value of type `annotation`; None when nothing may.
+
+    The tag of a union's member, which pydantic names as if it were a key, leads to that member.
+    """
+    for kind, metadata in alternatives(annotation):
+        if any(isinstance(mark, Tag) and mark.tag == key for mark in metadata):
+            return kind
     for kind, _ in alternatives(annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for name, info in kind.model_fields.items():

@@ -73,16 +73,19 @@ def _base_of(entry: Entry, path: Path) -> Path:
         refuse(
             entry.mark, f"the unknown playbook '{name}'", allowed, nearest(name, SHIPPED), keys=("extends",)
         )
-    if not _exists(base):
-        refuse(entry.mark, f"a file that does not exist ({base})", allowed, keys=("extends",))
+    if found := _no_file(base):
+        refuse(entry.mark, f"{found} ({base})", allowed, keys=("extends",))
     return base
 
 
-def _exists(path: Path) -> bool:
+def _no_file(path: Path) -> str:
+    """Why nothing can be read there, empty when there is no reason; a name that is too long names no file either."""
     try:
-        return path.exists()
+        if path.is_dir():
+            return "a directory"
+        return "" if path.exists() else "a file that does not exist"
     except OSError:
-        return False
+        return "a file that does not exist"
 
 
 def _real(path: Path) -> Path:

@@ -22,6 +22,7 @@ from hmsdr.playbook.thresholds import Thresholds
 from hmsdr.playbook.topology import (
     Aws,
     CachePolicy,
+    ControllerEndpoint,
     DatabasePolicy,
     Prometheus,
     Region,
@@ -80,6 +81,15 @@ class Playbook(Model):
     """Internal channels."""
     procedures: Procedures
     """When things around a failover are due."""
+
+    def sites(self) -> tuple[str, str, str]:
+        """Both regions and the witness."""
+        first, second = self.regions
+        return first, second, self.witness.name
+
+    def controller(self, site: str) -> ControllerEndpoint | None:
+        """The controller of a site."""
+        return self.witness.controller if site == self.witness.name else self.regions[site].controller
 
     def other_region(self, name: str) -> str:
         """The region that is not `name`."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hmsdr.playbook.base import Duration, Model
+from hmsdr.playbook.base import Duration, Model, Secret
 
 SeverityName = Literal["SEV-0", "SEV-1", "SEV-2", "SEV-3"]
 
@@ -93,3 +93,5 @@ class InternalChannels(Model):
     """Used when the first fails."""
     escalation: str
     """Used when both fail."""
+    endpoints: dict[str, Secret] = Field(default_factory=dict)
+    """Webhook URL of each kind of channel (``slack``, ``teams``); a kind without one cannot be posted to."""

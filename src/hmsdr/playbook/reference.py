@@ -34,7 +34,7 @@ def _of_model(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
         annotation = info.rebuild_annotation()
         below, suffix = _below(annotation)
         if below is None:
-            yield path, _type(annotation), _default(info), " ".join((info.description or "").split())
+            yield path, type_name(annotation), default_of(info), " ".join((info.description or "").split())
         else:
             yield from _of_model(below, f"{path}{suffix}.")
 
@@ -53,7 +53,8 @@ def _below(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     return None, ""
 
 
-def _type(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
+    """The type in words of a reader: ``whole number``, ``list: text``."""
     if fields.is_secret(annotation):
         return "secret"
     if fields.is_path(annotation):
@@ -62,11 +63,14 @@ def _type(annotation: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"list: {_type(get_args(kind)[0])}"
+        return f"list: {type_name(get_args(kind)[0])}"
+    if get_origin(kind) is dict:
+        return f"map: {type_name(get_args(kind)[1])}"
     return _TYPES[kind]
 
 
-def _default(info: FieldInfo) -> str:
+def default_of(info: FieldInfo) -> str:
+    """The default as a reader would write it, or that there is none."""
     if info.is_required():
         return "required"
     value = info.default

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,12 +28,23 @@ class Triggers(Model):
     """Critical services do not answer for this long."""
 
 
+class Automation(Model):
+    """What is done without a person."""
+
+    region_unreachable: Literal["automatic", "propose"] = "automatic"
+    """The active region is confirmed lost: fail over, or propose it and wait for `veto`."""
+    veto: Duration = timedelta(minutes=2)
+    """How long a proposal waits for somebody to stop it."""
+    cool_down: Duration = timedelta(minutes=30)
+    """After a failover, the next one within this long takes a person."""
+
+
 class Verification(Model):
     """What independent evidence a failover needs (FA-3)."""
 
     sites: Annotated[int, Field(ge=2)] = 2
     """Sites that must agree."""
-    kinds: Annotated[int, Field(ge=2)] = 2
+    kinds: Annotated[int, Field(ge=2, le=4)] = 2
     """Kinds of path (public, the region's own, database …) that must agree."""
     deadline: Duration
     """Verification that takes longer holds the failover and alerts."""
@@ -49,6 +61,8 @@ class Gates(Model):
     """With the primary gone, its last measured lag counts only when it is not older than this."""
     backup_age: Duration
     """Largest age of the newest backup."""
+    backup_bytes: Annotated[int, Field(ge=1)] = 65536
+    """A smaller object under the backups' prefix is no backup of a database."""
 
 
 class Targets(Model):
@@ -69,6 +83,8 @@ class Thresholds(Model):
     """When a failover is decided."""
     verification: Verification
     """What must be proved first."""
+    automation: Automation = Automation()
+    """What is done without a person."""
     gates: Gates
     """What must hold before a failover."""
     targets: Targets

@@ -6,6 +6,7 @@ hospital's applications use, which may differ.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -46,7 +47,7 @@ class PostgresInstance(Model):
     """Password of the user; unset means the server asks for none."""
     statefulset: str
     """StatefulSet in which the server runs."""
-    slot: str
+    slot: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,63}$")]
     """The replication slot on the other region's primary through which this instance follows it."""
     data_directory: str = "/var/lib/postgresql/data"
     """Data directory inside the pod, for the commands that people run."""
@@ -74,6 +75,13 @@ class AgentEndpoint(Model):
     """Where the agent answers."""
     key: Secret
     """Shared key with which requests to the agent are authenticated."""
+
+
+class ControllerEndpoint(Model):
+    """The controller of a site."""
+
+    url: str
+    """Where it answers: `/healthz`, `/readyz`, `/metrics`."""
 
 
 class Ingress(Model):
@@ -113,6 +121,8 @@ class Region(Model):
     """Its way in."""
     backups: Backups
     """Its backups."""
+    controller: ControllerEndpoint | None = None
+    """Its controller."""
 
 
 class Witness(Model):
@@ -122,6 +132,8 @@ class Witness(Model):
     """Name of the site; not one of the regions."""
     title: str
     """What people call it."""
+    controller: ControllerEndpoint | None = None
+    """Its controller."""
 
 
 class Replicas(Model):
@@ -189,6 +201,8 @@ class Prometheus(Model):
 
     url: str
     """Base URL of its HTTP API."""
+    region_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "region"
+    """Label that names the region in its metrics."""
 
 
 class DatabasePolicy(Model):
@@ -211,10 +225,29 @@ class CachePolicy(Model):
     """Loss-tolerant: not fenced, flushed at promotion; applications must survive its loss."""
 
 
+class EtcdCluster(Model):
+    """The etcd cluster across the three sites."""
+
+    endpoints: Annotated[dict[RegionName, str], Field(min_length=1)]
+    """Client URL of the member at each site: both regions and the witness."""
+    prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*[A-Za-z0-9_.-]$")] = "/hmsdr"
+    """Prefix of all keys: one for each hospital."""
+    deadline: Duration = timedelta(seconds=1)
+    """How long one member is given for one answer."""
+    ca_file: PathText | None = None
+    """Certificate authority of the members; None means the system's store."""
+    user: str | None = None
+    """User of etcd, when authentication is on."""
+    password: Secret | None = None
+    """Password of that user."""
+
+
 class Store(Model):
     """Where the event log and the write authority are kept."""
 
-    kind: Literal["sqlite"] = "sqlite"
-    """SQLite, on one machine."""
+    kind: Literal["sqlite", "etcd"] = "sqlite"
+    """``sqlite``: a file, on one machine. ``etcd``: across three sites, with a local copy of the log in a file."""
     path: PathText
-    """File of the SQLite store; a relative path starts at the file in which it stands."""
+    """File of the SQLite store, or of the local copy; a relative path starts at the file in which it stands."""
+    etcd: EtcdCluster | None = None
+    """The cluster, when the kind is etcd."""
