@@ -48,6 +48,8 @@ class Authority:
     ``epoch`` counts grants and never goes back. ``lease_seconds`` is the holder's lease. ``renewal`` makes
     every renewal a different value. ``handover_lsn`` (bytes of WAL) is the LSN below which the next holder
     must not promote; ``handover_to`` names the instance that a hand-over is for, ``handover_from`` the giver.
+    ``data_epoch`` is the newest epoch under which anything may have been written: an epoch that was granted and never used
+    changes nothing of what the next holder must have.
     """
 
     epoch: int
@@ -58,6 +60,7 @@ class Authority:
     handover_from: str | None = None
     handover_to: str | None = None
     handover_lsn: int | None = None
+    data_epoch: int = 0
 
     def __post_init__(self) -> None:
         """Assert what no transition may break."""
@@ -74,7 +77,8 @@ class Receipt:
     """An agent's word that every process of its database is dead (rule 3).
 
     ``last_lsn`` is None when the end of WAL could not be read. ``clean`` says that the database was shut
-    down with a checkpoint, so that `last_lsn` covers everything it ever acknowledged.
+    down with a checkpoint, so that `last_lsn` covers everything it ever acknowledged. ``unused`` says that it never accepted
+    a promotion under this epoch.
     """
 
     instance: str
@@ -83,6 +87,7 @@ class Receipt:
     last_lsn: int | None
     clean: bool
     survivors: int
+    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +165,16 @@ def prove_fenced(
             f"the proof is for epoch {evidence.epoch}, the current one is {authority.epoch}"
         )
     if isinstance(evidence, LeaseWaited):
-        needed = required_wait(authority, evidence.drift_margin)
-        if evidence.drift_margin <= 0 or evidence.seconds < needed:
-            raise AuthorityRefused(f"only {evidence.seconds:.3f} s of {needed:.3f} s were waited")
+        _refuse_short(authority, evidence)
         if handover_to is not None:
             raise AuthorityRefused("a hand-over needs a clean fence receipt, not a wait")
-        return _vacant(authority, None)
-    if evidence.instance != authority.holder.instance:
-        raise AuthorityRefused(
-            f"the receipt is of {evidence.instance}, the holder is {authority.holder.instance}"
-        )
-    if evidence.survivors:
-        raise AuthorityRefused(f"{evidence.survivors} processes of the database are still alive")
+        return _vacant(authority, None, authority.epoch)
+    _refuse_foreign(authority.holder, evidence)
+    if evidence.unused:
+        # Nothing was written under this epoch: what the side before handed over still binds whoever comes next.
+        return _vacant(authority, authority.handover_lsn, authority.data_epoch)
     if handover_to is None:
-        return _vacant(authority, evidence.last_lsn if evidence.clean else None)
+        return _vacant(authority, evidence.last_lsn if evidence.clean else None, authority.epoch)
     if not evidence.clean or evidence.last_lsn is None:
         raise AuthorityRefused("a hand-over needs a clean shutdown with a known last LSN")
     return replace(
@@ -183,8 +184,22 @@ def prove_fenced(
         handover_from=evidence.instance,
         handover_to=handover_to,
         handover_lsn=evidence.last_lsn,
+        data_epoch=authority.epoch,
         renewal=authority.renewal + 1,
     )
+
+
+def _refuse_short(authority: Authority, waited: LeaseWaited) -> None:
+    needed = required_wait(authority, waited.drift_margin)
+    if waited.drift_margin <= 0 or waited.seconds < needed:
+        raise AuthorityRefused(f"only {waited.seconds:.3f} s of {needed:.3f} s were waited")
+
+
+def _refuse_foreign(holder: Holder, receipt: Receipt) -> None:
+    if receipt.instance != holder.instance:
+        raise AuthorityRefused(f"the receipt is of {receipt.instance}, the holder is {holder.instance}")
+    if receipt.survivors:
+        raise AuthorityRefused(f"{receipt.survivors} processes of the database are still alive")
 
 
 def grant(authority: Authority, to: Holder, *, lease_seconds: float | None = None) -> Authority:
@@ -226,9 +241,14 @@ def may_promote(authority: Authority, holder: Holder, epoch: int, replayed_lsn: 
         )
 
 
-def _vacant(authority: Authority, lsn: int | None) -> Authority:
+def _vacant(authority: Authority, lsn: int | None, data_epoch: int) -> Authority:
     return replace(
-        authority, phase=Phase.VACANT, holder=None, handover_lsn=lsn, renewal=authority.renewal + 1
+        authority,
+        phase=Phase.VACANT,
+        holder=None,
+        handover_lsn=lsn,
+        data_epoch=data_epoch,
+        renewal=authority.renewal + 1,
     )
 
 

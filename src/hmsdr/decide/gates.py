@@ -45,12 +45,17 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class LagSeen:
-    """Replication lag: `live`, or the last that was measured, `age` ago."""
+    """Replication lag: `live`, or the last that was measured, `age` ago.
+
+    `primary_answers` although the lag is not live: then the stream is broken, and how far behind the standby is by now,
+    the last measurement does not tell.
+    """
 
     seconds: float | None
     bytes: int | None
     live: bool
     age: timedelta
+    primary_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,14 @@ def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
         )
     amount = f"{lag.seconds:.1f} s" + ("" if lag.bytes is None else f", {lag.bytes} bytes")
     age = lag.age.total_seconds()
+    if not lag.live and lag.primary_answers:
+        return Gate(
+            GateName.REPLICATION_LAG,
+            GateState.UNKNOWN,
+            f"not measurable: the primary answers, but the standby does not stream from it ({amount}, {age:.0f} s ago)",
+            limit,
+            "Mend replication: what was written since would be lost, and a hand-over could not be finished",
+        )
     observed = amount if lag.live else f"{amount}, last measured {age:.0f} s ago: the primary does not answer"
     if not lag.live and lag.age > limits.last_known_lag_age:
         return Gate(
