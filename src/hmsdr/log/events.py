@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,3 +63,26 @@ def chain_hash(previous: str, seq: int, at: str, term: int, event: NewEvent) -> 
         ensure_ascii=False,
     )
     return hashlib.sha256(body.encode()).hexdigest()
+
+
+def chain(events: Sequence[NewEvent], head: Head, at: datetime) -> tuple[Event, ...]:
+    """The events as they follow `head`: numbered, dated `at` (UTC), each bound to the one before.
+
+    Their data is what JSON makes of it: that is what will be read.
+    """
+    stored: list[Event] = []
+    seq, digest = head.seq, head.hash
+    text = at.isoformat(timespec="microseconds")
+    for event in events:
+        seq += 1
+        previous, digest = digest, chain_hash(digest, seq, text, head.term, event)
+        data = json.loads(json.dumps(event.data, ensure_ascii=False))
+        stored.append(
+            Event(seq, at, head.term, event.kind, event.subject, event.actor, data, previous, digest)
+        )
+    return tuple(stored)
+
+
+def after(head: Head, stored: Sequence[Event]) -> Head:
+    """The head once `stored` follow it."""
+    return Head(stored[-1].seq, head.term, stored[-1].hash) if stored else head

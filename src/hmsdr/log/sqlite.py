@@ -9,32 +9,35 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hmsdr.decide.authority import Authority, Holder, Phase, initial
+from hmsdr.decide.authority import Authority, initial
+from hmsdr.decide.leadership import Leadership, taken
 from hmsdr.errors import RefusedError
-from hmsdr.log.events import GENESIS, Event, Head, NewEvent, chain_hash
-from hmsdr.log.store import HeadMovedError, StoreError, TermOverError
+from hmsdr.log.events import GENESIS, Event, Head, NewEvent, after, chain
+from hmsdr.log.records import decode_authority, encode_authority
+from hmsdr.log.store import Appended, HeadMovedError, Sitting, StoreError, TermOverError
 
 _T = TypeVar("_T")
 
-FORMAT = 1
+FORMAT = 2
 _BUSY_SECONDS = 10.0
 """How long a writer waits for its turn: SQLite's locks are not fair, and a busy disk makes each turn long."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (format INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS term (
-    id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, leader TEXT NOT NULL);
+    id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, leader TEXT NOT NULL,
+    beat INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS event (
     seq INTEGER PRIMARY KEY, at TEXT NOT NULL, term INTEGER NOT NULL, kind TEXT NOT NULL,
     subject TEXT NOT NULL, actor TEXT NOT NULL, data TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS event_subject ON event (subject, seq);
 CREATE TABLE IF NOT EXISTS authority (id INTEGER PRIMARY KEY CHECK (id = 1), value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS word (site TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -90,13 +93,21 @@ class SqliteStore:
         """See `EventLog.read`."""
         return await self._run("reading the log", lambda: self._read(after, subject))
 
-    async def append(self, events: Sequence[NewEvent], *, expected: Head) -> Head:
+    async def append(self, events: Sequence[NewEvent], *, expected: Head) -> Appended:
         """See `EventLog.append`."""
         return await self._run("appending to the log", lambda: self._append(events, expected))
 
     async def begin_term(self, leader: str) -> Head:
         """See `EventLog.begin_term`."""
         return await self._run("beginning a term", lambda: self._begin_term(leader))
+
+    async def copy(self, events: Sequence[Event], leadership: Leadership, authority: Authority) -> None:
+        """Make this file say what another store says: `events` follow the last one here, word for word.
+
+        Raises:
+            RefusedError: they do not: this is a copy of something else.
+        """
+        await self._run("copying the log", lambda: self._copy(events, leadership, authority))
 
     async def read_authority(self) -> Authority:
         """See `AuthorityStore.read_authority`."""
@@ -105,6 +116,18 @@ class SqliteStore:
     async def swap_authority(self, expected: Authority, new: Authority) -> bool:
         """See `AuthorityStore.swap_authority`."""
         return await self._run("changing the write authority", lambda: self._swap_authority(expected, new))
+
+    async def meet(self, site: str, word: Mapping[str, Any]) -> Sitting:
+        """See `Council.meet`."""
+        return await self._run(f"meeting as {site}", lambda: self._meet(site, word))
+
+    async def leadership(self) -> Leadership:
+        """See `Council.leadership`."""
+        return await self._run("reading who leads", self._leadership)
+
+    async def settle(self, expected: Leadership, new: Leadership) -> bool:
+        """See `Council.settle`."""
+        return await self._run("settling who leads", lambda: self._settle(expected, new))
 
     async def _run(self, doing: str, call: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()
@@ -137,7 +160,7 @@ class SqliteStore:
             for seq, at, term, kind, about, actor, data, previous, digest in rows
         ]
 
-    def _append(self, events: Sequence[NewEvent], expected: Head) -> Head:
+    def _append(self, events: Sequence[NewEvent], expected: Head) -> Appended:
         with _transaction(self._connection):
             head = self._head()
             if head.term != expected.term:
@@ -154,33 +177,83 @@ class SqliteStore:
                 )
             return self._insert(events, head)
 
-    def _insert(self, events: Sequence[NewEvent], head: Head) -> Head:
-        seq, digest = head.seq, head.hash
+    def _copy(self, events: Sequence[Event], leadership: Leadership, authority: Authority) -> None:
+        with _transaction(self._connection):
+            head = self._head()
+            if events and (events[0].seq, events[0].previous) != (head.seq + 1, head.hash):
+                raise RefusedError(
+                    f"copying the log to {self.path}",
+                    f"event {events[0].seq} does not follow event {head.seq} there",
+                    "The file is a copy of another log: move it away, and a new one is made",
+                )
+            self._store(events)
+            self._put_leadership(leadership)
+            self._connection.execute("UPDATE authority SET value = ?", (encode_authority(authority),))
+
+    def _insert(self, events: Sequence[NewEvent], head: Head) -> Appended:
+        stored = chain(events, head, datetime.now(UTC))
+        self._store(stored)
+        return Appended(after(head, stored), stored)
+
+    def _store(self, events: Sequence[Event]) -> None:
         for event in events:
-            seq += 1
-            at = datetime.now(UTC).isoformat(timespec="microseconds")
-            previous, digest = digest, chain_hash(digest, seq, at, head.term, event)
+            at = event.at.isoformat(timespec="microseconds")
             data = json.dumps(event.data, ensure_ascii=False)
             self._connection.execute(
                 "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (seq, at, head.term, event.kind, event.subject, event.actor, data, previous, digest),
+                (
+                    event.seq,
+                    at,
+                    event.term,
+                    event.kind,
+                    event.subject,
+                    event.actor,
+                    data,
+                    event.previous,
+                    event.hash,
+                ),
             )
-        return Head(seq=seq, term=head.term, hash=digest)
 
     def _begin_term(self, leader: str) -> Head:
         with _transaction(self._connection):
-            self._connection.execute("UPDATE term SET number = number + 1, leader = ?", (leader,))
+            self._put_leadership(taken(self._leadership(), leader))
             return self._head()
+
+    def _meet(self, site: str, word: Mapping[str, Any]) -> Sitting:
+        text = json.dumps(word, ensure_ascii=False)
+        with _transaction(self._connection):
+            words = self._connection.execute("SELECT site, value FROM word").fetchall()
+            self._connection.execute("INSERT OR REPLACE INTO word VALUES (?, ?)", (site, text))
+            return Sitting(
+                self._head(),
+                self._leadership(),
+                self._read_authority(),
+                {name: json.loads(value) for name, value in words},
+            )
+
+    def _settle(self, expected: Leadership, new: Leadership) -> bool:
+        with _transaction(self._connection):
+            if self._leadership() != expected:
+                return False
+            self._put_leadership(new)
+            return True
+
+    def _leadership(self) -> Leadership:
+        return Leadership(*self._connection.execute("SELECT number, leader, beat FROM term").fetchone())
+
+    def _put_leadership(self, record: Leadership) -> None:
+        values = (record.term, record.leader, record.beat)
+        self._connection.execute("UPDATE term SET number = ?, leader = ?, beat = ?", values)
 
     def _read_authority(self) -> Authority:
         (value,) = self._connection.execute("SELECT value FROM authority").fetchone()
-        return _decode_authority(value)
+        return decode_authority(value)
 
     def _swap_authority(self, expected: Authority, new: Authority) -> bool:
         with _transaction(self._connection):
             if self._read_authority() != expected:
                 return False
-            self._connection.execute("UPDATE authority SET value = ?", (_encode_authority(new),))
+            self._connection.execute("UPDATE authority SET value = ?", (encode_authority(new),))
             return True
 
 
@@ -237,21 +310,8 @@ def _create(connection: sqlite3.Connection, lease_seconds: float) -> None:
         connection.execute(statement)
     if connection.execute("SELECT count(*) FROM meta").fetchone() == (0,):
         connection.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
-        connection.execute("INSERT INTO term VALUES (1, 0, '')")
-        connection.execute(
-            "INSERT INTO authority VALUES (1, ?)", (_encode_authority(initial(lease_seconds)),)
-        )
-
-
-def _encode_authority(authority: Authority) -> str:
-    return json.dumps(asdict(authority), sort_keys=True)
-
-
-def _decode_authority(text: str) -> Authority:
-    raw = json.loads(text)
-    holder = raw.pop("holder")
-    phase = Phase(raw.pop("phase"))
-    return Authority(phase=phase, holder=Holder(**holder) if holder else None, **raw)
+        connection.execute("INSERT INTO term VALUES (1, 0, '', 0)")
+        connection.execute("INSERT INTO authority VALUES (1, ?)", (encode_authority(initial(lease_seconds)),))
 
 
 def _store_error(doing: str, error: sqlite3.Error) -> StoreError:
