@@ -1,0 +1,129 @@
+"""One seed from calm to calm, and what was found: safety all the time, liveness once the faults are over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from hmsdr.sim import faults
+from hmsdr.sim.checkers import Checkers, Violation
+from hmsdr.sim.controller import Figures
+from hmsdr.sim.faults import Scenario, Schedule
+from hmsdr.sim.hospital import Hospital
+from hmsdr.sim.store import LEADER_LEASE, LONGEST_ELECTION
+from hmsdr.sim.world import EAST, WEST, World
+
+FIGURES = Figures()
+"""The playbook's figures that every seed runs with."""
+_STEP = 0.5
+_ROUNDS = 6
+"""Rounds of a controller from the first look in vain to the promotion, beyond hold-down and lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one seed.
+
+    ``seconds`` is the computing time, ``failed_over`` the simulated seconds from an outage to the first commit on the
+    other side; None where there was none to wait for.
+    """
+
+    seed: int
+    scenario: Scenario
+    violations: tuple[Violation, ...]
+    events: int
+    seconds: float
+    epochs: int
+    failed_over: float | None
+    history: tuple[str, ...]
+
+
+def bound(figures: Figures, *, successors: int = 0) -> float:
+    """Within what an outage is failed over while a majority of sites lives: hold-down, lease, and the stated rest.
+
+    The rest: the store's election, the leader's lease when it was lost with its site, and rounds that may time out. Each
+    successor, of a leader that dies in the middle, takes its time to lead and waits the lease out afresh.
+    """
+    slow = 1 + figures.drift_margin
+    lease = figures.lease * slow * slow
+    rounds = _ROUNDS * (figures.interval + figures.timeout)
+    once = figures.hold_down * slow + lease + LEADER_LEASE + LONGEST_ELECTION + rounds
+    return once + successors * (LEADER_LEASE + lease + 2 * (figures.interval + figures.timeout))
+
+
+def simulate(seed: int, *, tell: bool = False) -> Outcome:
+    """Let the hospital of `seed` live through its faults."""
+    began = time.perf_counter()
+    world = World(seed, tell=tell)
+    schedule = faults.draw(seed)
+    world.say("seed", f"{seed}: {schedule.scenario}")
+    checkers = Checkers(world)
+    figures = FIGURES
+    hospital = Hospital(world, figures, checkers)
+    checkers.hospital = hospital
+    hospital.begin()
+    for when, name, act in schedule.faults:
+        world.at(when, _happen, hospital, name, act)
+    if schedule.scenario not in (Scenario.OUTAGE, Scenario.STORE):
+        world.at(schedule.calm, _happen, hospital, "calm", faults.heal)
+    at = 0.0
+    while at < schedule.ends:
+        at += _STEP
+        world.run(min(at, schedule.ends))
+        checkers.settled()
+    failed_over = _demands(schedule, hospital, checkers)
+    return Outcome(
+        seed,
+        schedule.scenario,
+        tuple(checkers.violations),
+        world.events,
+        time.perf_counter() - began,
+        hospital.store.contents.authority.epoch,
+        failed_over,
+        tuple(world.history or ()),
+    )
+
+
+def _happen(hospital: Hospital, name: str, act: object) -> None:
+    hospital.world.say("fault", name)
+    act(hospital)  # type: ignore[operator]
+
+
+def _demands(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> float | None:
+    """What the scenario asks for at its end; gives how long an outage's failover took."""
+    took = None
+    match schedule.scenario:
+        case Scenario.OUTAGE:
+            west = checkers.acknowledged[WEST]
+            allowed = bound(hospital.figures, successors=len(schedule.faults) // 2)
+            if not west:
+                checkers.found("not-failed-over", f"east was lost at {schedule.calm:.1f}; west never wrote")
+            else:
+                took = west[0][0] - schedule.calm
+                if took > allowed:
+                    checkers.found("failed-over-late", f"after {took:.1f} s, allowed are {allowed:.1f} s")
+        case Scenario.FLAPPING | Scenario.OBSERVERS:
+            if checkers.decisions:
+                checkers.found("needless-failover", f"{schedule.scenario}: {checkers.decisions[0][1]}")
+            _one_writer(hospital, checkers)
+        case Scenario.STORE:
+            if hospital.store.contents.authority.epoch > 1:
+                checkers.found("needless-failover", "only the store was lost")
+            if checkers.starts[EAST] != 1 or not hospital.databases[EAST].able:
+                checkers.found(
+                    "store-stops-hospital", "the writer was stopped, although only the store was lost"
+                )
+        case Scenario.STORM | Scenario.SWITCHOVER | Scenario.SIEGE | Scenario.DECLARED:
+            _one_writer(hospital, checkers)
+    return took
+
+
+def _one_writer(hospital: Hospital, checkers: Checkers) -> None:
+    able = [database.instance for database in hospital.databases.values() if database.able]
+    if len(able) != 1:
+        checkers.found("no-writer", f"at the end {' and '.join(able) or 'nobody'} can write")
+        return
+    writer = able[0].removeprefix("db-")
+    epoch = hospital.store.contents.authority.epoch
+    if hospital.store.contents.traffic != (writer, epoch):
+        checkers.found("wrong-way", f"the public record leads to {hospital.store.contents.traffic}")

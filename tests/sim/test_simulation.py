@@ -1,0 +1,136 @@
+"""Thousands of seeds without a violation, each rule's absence caught, and a seed that tells the same story twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hmsdr.sim import faults, run
+from hmsdr.sim.__main__ import run_chunk
+from hmsdr.sim.breakages import BREAKAGES, Breakage
+from hmsdr.sim.checkers import Checkers
+from hmsdr.sim.controller import Figures
+from hmsdr.sim.faults import Scenario
+from hmsdr.sim.hospital import Hospital
+from hmsdr.sim.run import bound, simulate
+from hmsdr.sim.world import EAST, WEST, World
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 500
+MOST = 8000
+"""Seeds within which every breakage is caught; those that need many are named in docs/simulation.md."""
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hmsdr.sim", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+
+
+@pytest.mark.req("FA-1", "FA-3", "FA-4")
+@pytest.mark.parametrize("first", range(0, 8 * SEEDS, SEEDS))
+def test_no_seed_violates_anything(first: int) -> None:
+    chunk = run_chunk(first, SEEDS)
+    assert chunk.seeds == SEEDS
+    assert not chunk.found, f"make simulate SEED={chunk.found[0][0]}"
+    assert set(chunk.scenarios) == set(Scenario), "a scenario was never drawn"
+
+
+@pytest.mark.req("FA-4")
+@pytest.mark.parametrize("name", [each.name for each in BREAKAGES])
+def test_a_rule_left_out_is_caught(name: str) -> None:
+    chunk = run_chunk(0, MOST, name, stop=True)
+    assert chunk.found, f"{name} was not caught within {MOST} seeds"
+    assert not any(scenario == "unknown" for _, scenario, _ in chunk.found), chunk.found
+
+
+def test_a_breakage_leaves_nothing_behind() -> None:
+    for breakage in BREAKAGES:
+        before = [getattr(where, name) for where, name, _ in breakage.replaced]
+        with breakage.applied():
+            assert [getattr(where, name) for where, name, _ in breakage.replaced] != before
+        assert [getattr(where, name) for where, name, _ in breakage.replaced] == before
+
+
+def test_a_seed_tells_the_same_story_twice_and_silence_changes_nothing() -> None:
+    for seed in range(30):
+        told = simulate(seed, tell=True)
+        assert told.history == simulate(seed, tell=True).history
+        assert told.events == simulate(seed).events
+        assert told.history
+
+
+@pytest.mark.req("DB-1")
+def test_an_outage_is_failed_over_and_the_public_record_follows() -> None:
+    outages = [seed for seed in range(60) if faults.draw(seed).scenario is Scenario.OUTAGE]
+    assert outages
+    for seed in outages:
+        outcome = simulate(seed)
+        assert outcome.failed_over is not None
+        assert Figures().hold_down / 1.1 < outcome.failed_over <= bound(Figures(), successors=1)
+        assert outcome.epochs == 2
+
+
+def test_the_checkers_do_not_believe_the_hospital() -> None:
+    """Two databases made writable by hand: whatever the record says, that is seen."""
+    world = World(1)
+    checkers = Checkers(world)
+    hospital = Hospital(world, run.FIGURES, checkers)
+    checkers.hospital = hospital
+    hospital.begin()
+    world.run(5)
+    assert not checkers.violations
+    hospital.databases[WEST].promote(9)
+    names = {each.name for each in checkers.violations}
+    assert names >= {"two-writers", "promotion-without-grant"}
+    world.run(8)
+    assert "late-commit" in {each.name for each in checkers.violations}, "east still writes under epoch 1"
+    assert hospital.databases[EAST].able
+
+
+def test_a_world_that_crashes_is_unknown_and_never_well() -> None:
+    def crash(_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    with Breakage("crash", "", "", ((Checkers, "settled", crash),)).applied():
+        chunk = run_chunk(0, 1)
+    assert chunk.found == [(0, "unknown", "crashed: ZeroDivisionError: on purpose")]
+
+
+def test_the_command_prints_its_verdict_last_and_says_how_to_replay() -> None:
+    done = command("--seeds", "60", "--jobs", "1")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "60 seeds, 0 violations"), done
+    broken = command("--seeds", "60", "--jobs", "1", "--breakage", "append-by-term")
+    assert broken.returncode == 1
+    assert "replay: make simulate SEED=0 BREAKAGE=append-by-term" in broken.stdout
+    assert broken.stdout.splitlines()[-1].startswith("60 seeds, ")
+    story = command("--seed", "0", "--breakage", "append-by-term")
+    assert "CHECKER" in story.stdout
+    assert "unfolded-append" in story.stdout
+    assert story.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("--seeds", "0"), ("--seeds", "x"), ("--breakage", "nonsense"), ("--jobs", "-1")]
+)
+def test_a_wrong_command_line_is_refused(words: tuple[str, ...]) -> None:
+    done = command(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_the_page_lists_every_breakage_and_scenario() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    for breakage in BREAKAGES:
+        assert f"| {breakage.rule} | `{breakage.name}` | {breakage.text} |" in page, breakage.name
+    for scenario in Scenario:
+        assert f"| `{scenario}` |" in page, scenario
