@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -111,13 +112,18 @@ async def test_a_warm_connection_that_broke_is_opened_again(running: Running) ->
     await driver.close()
 
 
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # an autovacuum worker may have ended meanwhile
+            os.kill(pid, number)
+
+
 @pytest.mark.parametrize("warm", [False, True])
 async def test_a_frozen_server_costs_the_deadline_and_no_more(running: Running, warm: bool) -> None:
     driver = Postgres(running[1], warm=warm)
     await driver.status(deadline=5)
     frozen = [*running[0].processes()]
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(frozen, signal.SIGSTOP)
     try:
         began = time.monotonic()
         status = await driver.status(deadline=0.5)
@@ -127,8 +133,7 @@ async def test_a_frozen_server_costs_the_deadline_and_no_more(running: Running, 
             await driver.heartbeat("db@here", deadline=0.5)
         assert time.monotonic() - began < 4
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        signal_all(frozen, signal.SIGCONT)
     assert (await driver.status(deadline=10)).reachable
     await driver.close()
 
@@ -137,14 +142,12 @@ async def test_a_write_whose_answer_is_lost_is_unknown(running: Running) -> None
     driver = Postgres(running[1], warm=True)
     await driver.connect(deadline=5)
     frozen = [*running[0].processes()]
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(frozen, signal.SIGSTOP)
     try:
         with pytest.raises(OutcomeUnknownError, match="Look whether it took effect"):
             await driver.heartbeat("db@here", deadline=0.5)
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        signal_all(frozen, signal.SIGCONT)
     await driver.close()
 
 
@@ -175,3 +178,53 @@ def test_the_end_of_wal_needs_no_server(running: Running, tmp_path: Path) -> Non
     end, beyond = asyncio.run(read())
     assert end is not None
     assert beyond is None
+
+
+@pytest.mark.req("DB-4")
+async def test_a_count_stops_at_its_limit(running: Running) -> None:
+    driver = Postgres(running[1])
+    await driver._change(
+        "making", "CREATE TABLE IF NOT EXISTS many AS SELECT generate_series(1, 500) AS n", (), 5
+    )
+    for limit, counted in ((1_000, 500), (500, 500), (499, 499), (1, 1), (0, 0)):
+        assert await driver.counts(["many", "patients"], deadline=5, at_most=limit) == {
+            "many": counted,
+            "patients": (await driver.counts(["patients"], deadline=5, at_most=limit))["patients"],
+        }
+    with pytest.raises(PermanentError, match="must not be negative"):
+        await driver.counts(["many"], deadline=5, at_most=-1)
+
+
+@pytest.mark.req("DB-4", "FM-4")
+async def test_damage_is_seen(running: Running) -> None:
+    driver = Postgres(running[1])
+    sound = await driver.integrity(deadline=5)
+    assert (sound.checksum_failures, sound.invalid_indexes) == (0, 0)
+    await driver._change("making", "CREATE TABLE twice AS SELECT 1 AS n FROM generate_series(1, 2)", (), 5)
+    with pytest.raises(PermanentError, match="could not create unique index"):
+        await driver._change("indexing", "CREATE UNIQUE INDEX CONCURRENTLY twice_n ON twice (n)", (), 10)
+    assert (await driver.integrity(deadline=5)).invalid_indexes == 1
+    await driver._change("dropping", "DROP INDEX twice_n", (), 5)
+    assert await driver.integrity(deadline=5) == sound
+
+    # One byte of a page is changed on disk; a database that is copied file by file has to read it from there.
+    await driver._change("spoiling", "CREATE DATABASE spoilt", (), 20)
+    inner = Postgres(running[1].model_copy(update={"database": "spoilt"}))
+    await inner._change(
+        "filling", "CREATE TABLE page AS SELECT repeat('x', 500) FROM generate_series(1, 40)", (), 5
+    )
+    ((path,),) = await inner._rows("SELECT pg_relation_filepath('page')", 5)
+    await driver.checkpoint(deadline=20)
+    file = running[0].directory / path
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 0xFF
+    file.write_bytes(content)
+    await driver._change("copying", "CREATE DATABASE copied TEMPLATE spoilt STRATEGY file_copy", (), 30)
+    copied = Postgres(running[1].model_copy(update={"database": "copied"}))
+    with pytest.raises(PermanentError, match="invalid page"):
+        await copied.counts(["page"], deadline=5)
+
+    ends = time.monotonic() + 20
+    while (await driver.integrity(deadline=5)).checksum_failures == 0:
+        assert time.monotonic() < ends, "the damage was not counted"
+        await asyncio.sleep(0.05)

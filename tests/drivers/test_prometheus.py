@@ -55,7 +55,8 @@ async def test_vectors_and_scalars_are_typed_and_an_empty_answer_is_no_error(url
     (sample,) = await prometheus.query('up{job="itself"}', deadline=2)
     assert sample.labels["region"] == "us-east-1"
     assert abs(sample.at - time.time()) < 5
-    assert (await prometheus.query("1 + 1", 2))[0].value == 2
+    for deadline in (2, 2.99992, 12.5, 1e3):
+        assert (await prometheus.query("1 + 1", deadline))[0].value == 2
     assert await prometheus.query("nothing_like_this", 2) == ()
     (infinite,) = await prometheus.query("1 / vector(0)", 2)
     assert infinite.value == float("inf")
@@ -95,3 +96,33 @@ async def test_one_that_is_silent_or_answers_nonsense_is_temporary() -> None:
     await runner.cleanup()
     with pytest.raises(TemporaryError):
         await Prometheus(f"http://{host}:18090").query("up", 0.5)
+
+
+async def test_rules_of_something_else_are_an_error_not_an_empty_list(url: str) -> None:
+    prometheus = Prometheus(url)
+    await answer(prometheus, "vector(1)")
+    assert await prometheus.alert_rules(2) == ()
+    with pytest.raises(PermanentError, match="HTTP 404"):
+        await Prometheus(f"{url}/nowhere").alert_rules(2)
+    await prometheus.close()
+
+    bodies = [
+        '{"status": "success", "data": null}',
+        '{"status": "success", "data": {"groups": [{"rules": [1]}]}}',
+        "[]",
+    ]
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text=bodies[int(request.match_info["number"])])
+
+    runner = web.AppRunner(app := web.Application())
+    app.router.add_get("/{number}/{path:.*}", page)
+    await runner.setup()
+    host = f"127.{random.randrange(200, 240)}.{random.randrange(1, 255)}.91"
+    await web.TCPSite(runner, host, 18090).start()
+    for number in range(len(bodies)):
+        strange = Prometheus(f"http://{host}:18090/{number}")
+        with pytest.raises(TemporaryError, match=r"no answer of its API|cannot be read"):
+            await strange.alert_rules(2)
+        await strange.close()
+    await runner.cleanup()

@@ -7,16 +7,30 @@ agent's own words.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import aiohttp
 
+from hmsdr.decide.authority import Authority, Holder
+from hmsdr.drivers.agent_auth import (
+    LIFE,
+    NONCE,
+    OTHER_LIFE,
+    SCHEME,
+    SIGNATURE,
+    new_nonce,
+    same,
+    sign_answer,
+    sign_request,
+)
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.log.records import decode_authority
 from hmsdr.playbook.topology import AgentEndpoint
 
-_REFUSED = 409
+_KEY_REFUSED = 401
 _TEMPORARY = 503
 
 
@@ -56,6 +70,7 @@ class FenceAnswer:
     clean: bool
     killed: int
     survivors: int
+    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +119,27 @@ class FollowAnswer:
     streaming: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RelayAnswer:
+    """What a peer says to a holder that cannot reach the store (SAFETY rule 7). Neither: the holder is not helped, and why.
+
+    ``record`` is the authority record as it is now, renewed by the peer if it could be. ``promised`` is for how many seconds
+    the peer accepts no grant, counted from before the question.
+    """
+
+    record: Authority | None
+    promised: float | None
+    why: str
+
+
 class AgentClient:
     """One region's agent. The HTTP session is opened at the first call and reused."""
 
     def __init__(self, endpoint: AgentEndpoint) -> None:
         self.endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
+        self._life = ""
+        """Of the agent, as it said last."""
 
     async def close(self) -> None:
         """Close the session."""
@@ -160,6 +190,17 @@ class AgentClient:
         with _Understood(doing, self.endpoint.url):
             return FollowAnswer(**raw)
 
+    async def relay(self, *, epoch: int, holder: Holder, deadline: float) -> RelayAnswer:
+        """Ask for a renewal in `holder`'s name, or for a promise, while the store is out of reach. Errors as for `fence`."""
+        doing = f"asking the peer to renew epoch {epoch}"
+        body = {"epoch": epoch, **asdict(holder)}
+        raw = await self._call("POST", "/v1/relay", body, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            record = raw["record"]
+            return RelayAnswer(
+                None if record is None else decode_authority(record), raw["promised"], str(raw["why"])
+            )
+
     async def manual_stop(self, *, deadline: float) -> FenceAnswer:
         """Stop the database by hand, through the whole protocol. Errors as for `fence`."""
         doing = "stopping by hand"
@@ -188,16 +229,14 @@ class AgentClient:
         changes: bool,
     ) -> dict[str, Any]:
         what = f"{doing} at {self.endpoint.url}"
-        headers = {"Authorization": f"Bearer {self.endpoint.key.get_secret_value()}"}
+        content = b"" if body is None else json.dumps(body).encode()
         try:
-            async with (
-                asyncio.timeout(deadline),
-                self._opened().request(
-                    method, self.endpoint.url.rstrip("/") + path, json=body, headers=headers
-                ) as response,
-            ):
-                answer = await response.json(content_type=None)
-                status = response.status
+            async with asyncio.timeout(deadline):
+                if changes and not self._life:
+                    await self._exchange("GET", "/v1/status", b"", what)
+                status, answer = await self._exchange(method, path, content, what)
+                if status == OTHER_LIFE:  # it began anew since we asked it last; now we know its life
+                    status, answer = await self._exchange(method, path, content, what)
         except aiohttp.ClientConnectorError as error:
             raise TemporaryError(what, str(error), "Check that the agent runs and can be reached") from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -214,6 +253,35 @@ class AgentClient:
         if status == 200 and isinstance(answer, dict):  # noqa: PLR2004
             return answer
         raise _refusal(what, status, answer)
+
+    async def _exchange(self, method: str, path: str, content: bytes, what: str) -> tuple[int, Any]:
+        """One question and its answer, each signed; nobody else can have said it, nor at another time.
+
+        Raises:
+            PermanentError: the answer is not signed with this agent's key.
+        """
+        key, nonce = self.endpoint.key.get_secret_value(), new_nonce()
+        life = "" if method == "GET" else self._life
+        headers = {
+            "Authorization": SCHEME + sign_request(key, method, path, nonce, life, content),
+            NONCE: nonce,
+            LIFE: life,
+            "Content-Type": "application/json",
+        }
+        url = self.endpoint.url.rstrip("/") + path
+        async with self._opened().request(method, url, data=content, headers=headers) as response:
+            said = await response.read()
+            status, life = response.status, response.headers.get(LIFE, "")
+            signature = response.headers.get(SIGNATURE, "")
+        # Whoever does not know our key cannot sign for us to believe: its refusal is all there is, and changes nothing.
+        if status != _KEY_REFUSED and not same(sign_answer(key, nonce, life, status, said), signature):
+            raise PermanentError(
+                what,
+                f"the answer (status {status}) is not signed with the key of that agent",
+                "Check `agent.url` and `agent.key`, and who answers there",
+            )
+        self._life = life or self._life
+        return status, json.loads(said)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:

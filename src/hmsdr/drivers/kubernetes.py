@@ -1,44 +1,53 @@
-"""A region's Kubernetes API: deployments, services, ingresses, nodes, pods; scale and set environment (FM-2, DB-3).
+"""Kubernetes, over lightkube: deployments, services, ingresses, nodes and pods of one namespace.
 
-Thin over lightkube, which knows kubeconfigs and exec credentials. Every write carries the resourceVersion that was
-read, so that a delayed one cannot undo a newer. No policy here.
+Every write carries the resourceVersion that was read, so that a delayed one never undoes a newer. It decides
+nothing: what to point where, and how many pods there should be, is its callers' part.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
 
 if TYPE_CHECKING:
     from lightkube import AsyncClient
+    from lightkube.config.kubeconfig import SingleConfig
 
 _T = TypeVar("_T")
 _CONFLICT = 409
-_BUSY = frozenset({429, 500, 502, 503, 504})
+_TRY_AGAIN = frozenset({_CONFLICT, 429, 503})
+_UNKNOWN = frozenset({500, 502, 504})
 _ALL = "*"
+_CONFLICT_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployment: pods wanted, ready and of the newest template; the first container's environment."""
+    """A deployment: what is asked for, and how far it is."""
 
     name: str
     replicas: int
+    """Pods asked for."""
     ready: int
     updated: int
-    env: Mapping[str, str]
+    """Pods of the newest template."""
+    env: dict[str, str]
+    """Plain variables of its containers, together."""
     resource_version: str
     rolled_out: bool
-    """Every pod is of the newest template and ready, and the controller has seen the newest template."""
+    """All pods are of the newest template and ready, and no old one is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service; `address` is its load balancer's, once it has one."""
+    """A service; `address` is its load balancer's, or None."""
 
     name: str
     type: str
@@ -47,7 +56,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Ingress:
-    """An ingress and the services it leads to."""
+    """An ingress, and the services that its rules name."""
 
     name: str
     services: frozenset[str]
@@ -55,7 +64,7 @@ class Ingress:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of the cluster."""
+    """A node."""
 
     name: str
     ready: bool
@@ -68,10 +77,19 @@ class Pod:
     namespace: str
     name: str
     phase: str
+    ready: bool
+    restarts: int
+    address: str | None
 
 
 class Kubernetes:
-    """One cluster, by a context of a kubeconfig. Calls take a `deadline` in seconds and may run at once."""
+    """One namespace of one cluster.
+
+    Args:
+        context: context of the kubeconfig.
+        kubeconfig: its path; None means $KUBECONFIG or ~/.kube/config, as for kubectl.
+        namespace: where the applications are.
+    """
 
     def __init__(self, context: str, kubeconfig: str | None, namespace: str) -> None:
         self._context = context
@@ -80,199 +98,233 @@ class Kubernetes:
         self._client: AsyncClient | None = None
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            client, self._client = self._client, None
+        """Close connections; the next call would open new ones."""
+        client, self._client = self._client, None
+        if client is not None:
             await client.close()
 
-    async def nodes(self, *, deadline: float) -> tuple[Node, ...]:
-        """All nodes."""
-        from lightkube.resources.core_v1 import Node as Resource  # noqa: PLC0415 - half a second, paid where it is used
-
-        found = await self._list(Resource, "nodes", None, deadline)
-        return tuple(Node(_name(item), _is_true(item.status, "Ready")) for item in found)
-
-    async def pods(self, *, deadline: float) -> tuple[Pod, ...]:
-        """All pods of all namespaces."""
-        from lightkube.resources.core_v1 import Pod as Resource  # noqa: PLC0415
-
-        found = await self._list(Resource, "pods", _ALL, deadline)
-        return tuple(Pod(str(item.metadata.namespace), _name(item), str(item.status.phase)) for item in found)
-
     async def deployments(self, *, deadline: float) -> tuple[Deployment, ...]:
-        """The deployments of the hospital's namespace."""
+        """All deployments of the namespace.
+
+        Args:
+            deadline: seconds that this may take.
+
+        Raises:
+            DriverError: they could not be read.
+        """
         from lightkube.resources.apps_v1 import Deployment as Resource  # noqa: PLC0415
 
-        return tuple(
-            _deployment(item) for item in await self._list(Resource, "deployments", self._namespace, deadline)
-        )
+        return await self._list(Resource, _deployment, deadline, namespace=self._namespace)
 
     async def services(self, *, deadline: float) -> tuple[Service, ...]:
-        """The services of the hospital's namespace."""
+        """All services of the namespace; errors as for `deployments`."""
         from lightkube.resources.core_v1 import Service as Resource  # noqa: PLC0415
 
-        found = await self._list(Resource, "services", self._namespace, deadline)
-        return tuple(Service(_name(item), str(item.spec.type), _address(item)) for item in found)
+        return await self._list(Resource, _service, deadline, namespace=self._namespace)
 
     async def ingresses(self, *, deadline: float) -> tuple[Ingress, ...]:
-        """The ingresses of the hospital's namespace."""
+        """All ingresses of the namespace; errors as for `deployments`."""
         from lightkube.resources.networking_v1 import Ingress as Resource  # noqa: PLC0415
 
-        found = await self._list(Resource, "ingresses", self._namespace, deadline)
-        return tuple(Ingress(_name(item), _backends(item)) for item in found)
+        return await self._list(Resource, _ingress, deadline, namespace=self._namespace)
+
+    async def nodes(self, *, deadline: float) -> tuple[Node, ...]:
+        """All nodes of the cluster; errors as for `deployments`."""
+        from lightkube.resources.core_v1 import Node as Resource  # noqa: PLC0415
+
+        return await self._list(Resource, _node, deadline, namespace=None)
+
+    async def pods(self, *, deadline: float) -> tuple[Pod, ...]:
+        """All pods of all namespaces; errors as for `deployments`."""
+        from lightkube.resources.core_v1 import Pod as Resource  # noqa: PLC0415
+
+        return await self._list(Resource, _pod, deadline, namespace=_ALL)
 
     async def scale(self, name: str, replicas: int, *, deadline: float) -> None:
-        """Ask for `replicas` pods of deployment `name`; repeating it changes nothing.
+        """Ask for `replicas` pods of a deployment.
 
         Raises:
-            TemporaryError: somebody changed the deployment in between, or the API does not answer.
-        """
-        await self._change(name, lambda _: {"replicas": replicas}, f"scaling {name} to {replicas}", deadline)
-
-    async def set_env(self, name: str, env: Mapping[str, str | None], *, deadline: float) -> None:
-        """Set environment variables of the deployment's first container; repeating it changes nothing.
-
-        Raises:
-            TemporaryError: somebody changed the deployment in between, or the API does not answer.
+            TemporaryError: not done; somebody else changed the deployment meanwhile, or no connection.
+            PermanentError: not done; there is no such deployment, or it may not be changed.
+            OutcomeUnknownError: the answer was lost.
         """
 
-        def change(item: Any) -> dict[str, Any]:
-            container = item.spec.template.spec.containers[0].name
-            variables = [{"name": key, "value": value} for key, value in env.items()]
-            return {"template": {"spec": {"containers": [{"name": container, "env": variables}]}}}
+        def change(found: Any) -> dict[str, Any] | None:
+            return None if found.spec.replicas == replicas else {"replicas": replicas}
 
-        await self._change(name, change, f"setting {', '.join(env)} of {name}", deadline)
+        await self._change(f"scaling {name} to {replicas}", name, change, deadline)
+
+    async def set_env(self, name: str, values: Mapping[str, str | None], *, deadline: float) -> None:
+        """Set variables of all containers of a deployment; a value of None is left as it is.
+
+        Errors as for `scale`.
+        """
+        wanted = {key: value for key, value in values.items() if value is not None}
+
+        def change(found: Any) -> dict[str, Any] | None:
+            containers = found.spec.template.spec.containers
+            if all(wanted.items() <= _plain(container).items() for container in containers):
+                return None
+            # A variable that came from elsewhere (valueFrom) must lose that to take a plain value.
+            env = [{"name": key, "value": value, "valueFrom": None} for key, value in wanted.items()]
+            patch = [{"name": container.name, "env": env} for container in containers]
+            return {"template": {"spec": {"containers": patch}}}
+
+        await self._change(f"setting {', '.join(wanted)} of {name}", name, change, deadline)
 
     async def _change(
-        self, name: str, spec: Callable[[Any], dict[str, Any]], doing: str, deadline: float
+        self, doing: str, name: str, change: Callable[[Any], dict[str, Any] | None], deadline: float
     ) -> None:
-        """Read, then patch with the resourceVersion that was read."""
+        """Read, and patch the spec under the version that was read.
+
+        A conflict over the status alone (its generation stands still) is read and tried again: controllers
+        write statuses all the time. A conflict over the spec is the caller's to look at.
+        """
+        from lightkube.core.exceptions import ApiError  # noqa: PLC0415
         from lightkube.resources.apps_v1 import Deployment as Resource  # noqa: PLC0415
 
-        async def call(client: AsyncClient) -> None:
-            item = await client.get(Resource, name, namespace=self._namespace)
-            version = item.metadata.resourceVersion if item.metadata else None
-            patch = {"metadata": {"resourceVersion": version}, "spec": spec(item)}
-            await client.patch(Resource, name, patch, namespace=self._namespace)
+        first: int | None = None
+        async with self._calling(doing, deadline, writes=True) as client:
+            while True:
+                found = await client.get(Resource, name)
+                metadata = found.metadata
+                if metadata is None or (spec := change(found)) is None:
+                    return
+                generation = metadata.generation or 0
+                first = generation if first is None else first
+                if generation != first:
+                    raise TemporaryError(
+                        self._at(doing),
+                        "somebody else changed the deployment at the same time",
+                        "Look at who did, and try again",
+                    )
+                patch = {"metadata": {"resourceVersion": metadata.resourceVersion}, "spec": spec}
+                try:
+                    await client.patch(Resource, name, patch)
+                except ApiError as error:
+                    if error.response.status_code != _CONFLICT:
+                        raise
+                    await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
+                else:
+                    return
 
-        await self._call(f"{doing} in {self._context}", call, deadline, writes=True)
+    async def _list(
+        self, resource: Any, read: Callable[[Any], _T], deadline: float, *, namespace: str | None
+    ) -> tuple[_T, ...]:
+        doing = f"listing {resource.__name__.lower()}s"
+        async with self._calling(doing, deadline, writes=False) as client:
+            items = client.list(resource) if namespace is None else client.list(resource, namespace=namespace)
+            return tuple([read(item) async for item in items])
 
-    async def _list(self, resource: Any, what: str, namespace: str | None, deadline: float) -> list[Any]:
-        async def call(client: AsyncClient) -> list[Any]:
-            where: Any = {} if namespace is None else {"namespace": namespace}
-            return [item async for item in client.list(resource, **where)]
+    @asynccontextmanager
+    async def _calling(self, doing: str, deadline: float, *, writes: bool) -> AsyncIterator[AsyncClient]:
+        """The client, its errors in our words."""
+        from lightkube.core import exceptions  # noqa: PLC0415
 
-        return await self._call(f"listing {what} of {self._context}", call, deadline)
-
-    async def _call(
-        self,
-        doing: str,
-        call: Callable[[AsyncClient], Awaitable[_T]],
-        deadline: float,
-        *,
-        writes: bool = False,
-    ) -> _T:
+        # lightkube's own HTTP library, whichever its version brings; it has no other name for these errors.
+        http: Any = vars(exceptions)["httpx"]
         try:
             async with asyncio.timeout(deadline):
-                return await call(self._connected(doing))
-        except TimeoutError as error:
-            kind = OutcomeUnknownError if writes else TemporaryError
-            raise kind(
-                doing, f"no answer within {deadline:g} s", "Check that the cluster's API is reachable"
-            ) from error
-        except DriverError:
-            raise
-        except Exception as error:
-            known = _translate(doing, error, writes=writes)
-            if known is None:
-                raise
-            raise known from error
+                yield self._connected(doing)
+        except exceptions.ConfigError as error:
+            found, remedy = f"the kubeconfig cannot be used: {error}", "Check kubernetes.kubeconfig"
+            raise PermanentError(self._at(doing), found, remedy) from error
+        except exceptions.ApiError as error:
+            raise self._refused(doing, error.response.status_code, str(error), writes=writes) from error
+        except http.HTTPStatusError as error:
+            raise self._refused(doing, error.response.status_code, str(error), writes=writes) from error
+        except (http.ConnectError, http.ConnectTimeout, http.PoolTimeout) as error:
+            raise self._unreachable(doing, f"not reachable: {error!r}") from error
+        except (http.HTTPError, TimeoutError, ValueError) as error:
+            late = isinstance(error, TimeoutError | http.TimeoutException)
+            found = f"no answer within {deadline:g} s" if late else f"the request broke off: {error!r}"
+            if not writes:
+                raise self._unreachable(doing, found) from error
+            raise OutcomeUnknownError(self._at(doing), found, "Look at the deployment first") from error
 
     def _connected(self, doing: str) -> AsyncClient:
         """The client, made once."""
-        if self._client is None:
-            from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415
+        from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415
 
-            config = KubeConfig.from_file(self._kubeconfig) if self._kubeconfig else KubeConfig.from_env()
-            chosen = config.get(self._context) if self._context in config.contexts else None
-            if chosen is None:
+        if self._client is None:
+            file = self._kubeconfig
+            known = KubeConfig.from_file(file) if file else KubeConfig.from_env()
+            config = known.get(self._context) if self._context in known.contexts else None
+            if config is None:
                 raise PermanentError(
-                    doing,
+                    self._at(doing),
                     f"the kubeconfig has no context {self._context!r}",
-                    f"It has: {', '.join(config.contexts) or 'none'}",
+                    f"It has: {', '.join(known.contexts) or 'none'}",
                 )
-            self._client = AsyncClient(config=chosen, namespace=self._namespace, trust_env=False)
+            self._client = AsyncClient(config, namespace=self._namespace, trust_env=not _is_loopback(config))
         return self._client
 
+    def _at(self, doing: str) -> str:
+        return f"{doing} in {self._namespace} of {self._context}"
 
-def _translate(doing: str, error: Exception, *, writes: bool) -> DriverError | None:
-    """Our error for lightkube's and its HTTP client's; None when it is neither."""
-    from lightkube.core import exceptions  # noqa: PLC0415
-    from lightkube.core.exceptions import ApiError, ConfigError  # noqa: PLC0415
+    def _unreachable(self, doing: str, found: str) -> TemporaryError:
+        remedy = f"See that the API of {self._context} answers: kubectl --context={self._context} get nodes"
+        return TemporaryError(self._at(doing), found, remedy)
 
-    # lightkube's own HTTP client, whichever package its version brings.
-    httpx: Any = vars(exceptions)["httpx"]
-    if isinstance(error, ApiError):
-        status = error.status
-        code, text = int(status.code or 0), status.message or status.reason or "no message"
-        if code == _CONFLICT:
-            return TemporaryError(
-                doing, "somebody else changed it at the same time", "Look at it again, then repeat"
-            )
-        kind = TemporaryError if code in _BUSY else PermanentError
-        return kind(doing, f"the API answered {code}: {text}", "Check names and permissions in the cluster")
-    if isinstance(error, ConfigError | FileNotFoundError):
-        return PermanentError(doing, f"the kubeconfig cannot be used: {error}", "Check kubernetes.kubeconfig")
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return TemporaryError(
-            doing, "the cluster's API is not reachable", "Check the network and the cluster"
+    def _refused(self, doing: str, code: int, message: str, *, writes: bool) -> DriverError:
+        if code in _TRY_AGAIN or (code in _UNKNOWN and not writes):
+            return TemporaryError(self._at(doing), f"{message} ({code})", "Try again")
+        if code in _UNKNOWN:
+            return OutcomeUnknownError(self._at(doing), f"{message} ({code})", "Look at the deployment first")
+        return PermanentError(
+            self._at(doing), f"{message} ({code})", "Check the name, and what this user is allowed to do"
         )
-    if isinstance(error, httpx.HTTPError):
-        broken = OutcomeUnknownError if writes else TemporaryError
-        return broken(doing, f"the request broke off ({type(error).__name__})", "Look, then try again")
-    return None
+
+
+def _is_loopback(config: SingleConfig) -> bool:
+    """Is the API on this machine? Then no proxy is asked, as kubectl does it."""
+    host = urlsplit(config.cluster.server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _plain(container: Any) -> dict[str, str]:
+    return {entry.name: entry.value or "" for entry in container.env or [] if entry.valueFrom is None}
 
 
 def _deployment(item: Any) -> Deployment:
-    status, wanted = item.status, item.spec.replicas if item.spec.replicas is not None else 1
-    ready = (status and status.readyReplicas) or 0
-    updated = (status and status.updatedReplicas) or 0
-    total = (status and status.replicas) or 0
-    seen = ((status and status.observedGeneration) or 0) >= (item.metadata.generation or 0)
-    containers = item.spec.template.spec.containers
-    env = (
-        {each.name: each.value for each in (containers[0].env or []) if each.value is not None}
-        if containers
-        else {}
+    status, replicas = item.status, 1 if item.spec.replicas is None else item.spec.replicas
+    env: dict[str, str] = {}
+    for container in item.spec.template.spec.containers:
+        env |= _plain(container)
+    total, updated, ready = (
+        (getattr(status, field, None) or 0) for field in ("replicas", "updatedReplicas", "readyReplicas")
     )
-    return Deployment(
-        name=_name(item),
-        replicas=wanted,
-        ready=ready,
-        updated=updated,
-        env=env,
-        resource_version=str(item.metadata.resourceVersion),
-        rolled_out=seen and updated >= wanted and ready >= wanted and total <= updated,
+    observed = (getattr(status, "observedGeneration", None) or 0) >= (item.metadata.generation or 0)
+    available = getattr(status, "availableReplicas", None) or 0
+    done = observed and replicas == updated == total == ready == available
+    return Deployment(item.metadata.name, replicas, ready, updated, env, item.metadata.resourceVersion, done)
+
+
+def _service(item: Any) -> Service:
+    balancer = item.status.loadBalancer if item.status else None
+    found = [entry.ip or entry.hostname for entry in (balancer.ingress if balancer else None) or []]
+    return Service(item.metadata.name, item.spec.type or "ClusterIP", found[0] if found else None)
+
+
+def _ingress(item: Any) -> Ingress:
+    backends = [item.spec.defaultBackend] if item.spec.defaultBackend else []
+    for rule in item.spec.rules or []:
+        backends += [path.backend for path in (rule.http.paths if rule.http else [])]
+    return Ingress(item.metadata.name, frozenset(b.service.name for b in backends if b.service))
+
+
+def _node(item: Any) -> Node:
+    conditions = (item.status.conditions if item.status else None) or []
+    return Node(item.metadata.name, any(c.type == "Ready" and c.status == "True" for c in conditions))
+
+
+def _pod(item: Any) -> Pod:
+    status = item.status
+    ready = any(c.type == "Ready" and c.status == "True" for c in (status.conditions or []))
+    restarts = sum(entry.restartCount for entry in status.containerStatuses or [])
+    return Pod(
+        item.metadata.namespace, item.metadata.name, status.phase or "Unknown", ready, restarts, status.podIP
     )
-
-
-def _name(item: Any) -> str:
-    return str(item.metadata.name)
-
-
-def _is_true(status: Any, condition: str) -> bool:
-    return any(
-        each.type == condition and each.status == "True" for each in (status and status.conditions) or []
-    )
-
-
-def _address(item: Any) -> str | None:
-    balancer = item.status and item.status.loadBalancer
-    for each in (balancer and balancer.ingress) or []:
-        return str(each.ip or each.hostname)
-    return None
-
-
-def _backends(item: Any) -> frozenset[str]:
-    paths = (path for rule in item.spec.rules or [] for path in (rule.http.paths if rule.http else []))
-    return frozenset(str(path.backend.service.name) for path in paths if path.backend.service)

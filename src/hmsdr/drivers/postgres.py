@@ -12,14 +12,15 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 
+from hmsdr.drivers import postgres_questions as questions
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.drivers.postgres_questions import COUNTED_ROWS, Follower, Integrity, Lag, PostgresStatus, Slot
 from hmsdr.playbook.topology import PostgresInstance
 
 _T = TypeVar("_T")
@@ -29,95 +30,6 @@ _REFUSED = re.compile(
     r'FATAL: .*((role|database) ".*" does not exist|authentication failed|no pg_hba.conf entry)'
 )
 """A server that refuses us while connecting says so in words only: psycopg has no code for it."""
-
-_STATUS = """
-SELECT r, (CASE WHEN r THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_flush_lsn() END
-           - '0/0'::pg_lsn)::bigint,
-       CASE WHEN r THEN greatest(c.timeline_id, (SELECT received_tli FROM pg_stat_wal_receiver))
-            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
-       s.system_identifier, current_setting('cluster_name'), clock_timestamp()
-FROM (SELECT CASE WHEN pg_is_in_recovery() THEN true ELSE false END AS r) AS q,
-     pg_control_checkpoint() AS c, pg_control_system() AS s
-"""
-_REPLICATION = """
-SELECT application_name, host(client_addr), state, sync_state, (sent_lsn - '0/0'::pg_lsn)::bigint,
-       (flush_lsn - '0/0'::pg_lsn)::bigint, (replay_lsn - '0/0'::pg_lsn)::bigint,
-       extract(epoch FROM replay_lag)::float8
-FROM pg_stat_replication
-"""
-_SLOTS = """
-SELECT slot_name, slot_type, active, (restart_lsn - '0/0'::pg_lsn)::bigint, wal_status
-FROM pg_replication_slots ORDER BY slot_name
-"""
-_LAG = """
-SELECT coalesce(w.status = 'streaming' AND w.flushed_lsn >= pg_last_wal_replay_lsn(), false),
-       greatest(0, coalesce(w.latest_end_lsn, pg_last_wal_receive_lsn()) - pg_last_wal_replay_lsn())::bigint,
-       extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8, clock_timestamp()
-FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS w ON true
-"""
-_HEARTBEAT_AGE = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM hmsdr_heartbeat WHERE id = 1"
-_HEARTBEAT = """
-INSERT INTO hmsdr_heartbeat (id, instance, at) VALUES (1, %s, clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET instance = excluded.instance, at = excluded.at RETURNING at
-"""
-_EPOCH = "INSERT INTO hmsdr_epoch (epoch, instance, since) VALUES (%s, %s, clock_timestamp()) ON CONFLICT DO NOTHING"
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresStatus:
-    """What a server said about itself; all but `reachable` is None when it did not answer.
-
-    ``lsn`` is what is flushed (primary) or replayed (standby), in bytes of WAL.
-    """
-
-    reachable: bool
-    in_recovery: bool | None = None
-    lsn: int | None = None
-    timeline: int | None = None
-    system_identifier: int | None = None
-    cluster_name: str | None = None
-    server_time: datetime | None = None
-    found: str = ""
-    """Why it is not reachable, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Follower:
-    """A row of pg_stat_replication; LSNs in bytes of WAL, lag in seconds."""
-
-    name: str
-    address: str | None
-    state: str
-    sync_state: str
-    sent_lsn: int | None
-    flush_lsn: int | None
-    replay_lsn: int | None
-    replay_lag_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A replication slot; ``restart_lsn`` in bytes of WAL."""
-
-    name: str
-    kind: str
-    active: bool
-    restart_lsn: int | None
-    wal_status: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far a standby is behind. ``seconds`` is the heartbeat's age, or that of the last replayed commit.
-
-    ``streaming`` is true once the stream has reached what was replayed: a standby that has only just connected on a
-    new timeline fetches the whole segment again, and is no use for a promotion before that.
-    """
-
-    streaming: bool
-    bytes: int | None
-    seconds: float | None
-    measured_at: datetime
 
 
 class Postgres:
@@ -162,18 +74,18 @@ class Postgres:
             PermanentError: it answers, and refuses us.
         """
         try:
-            row = await self._row(_STATUS, deadline)
+            row = await self._row(questions.STATUS, deadline)
         except TemporaryError as error:
             return PostgresStatus(reachable=False, found=error.found)
         return PostgresStatus(True, *row)
 
     async def replication(self, *, deadline: float) -> tuple[Follower, ...]:
         """Who streams from it."""
-        return tuple(Follower(*row) for row in await self._rows(_REPLICATION, deadline))
+        return tuple(Follower(*row) for row in await self._rows(questions.REPLICATION, deadline))
 
     async def slots(self, *, deadline: float) -> tuple[Slot, ...]:
         """Its replication slots."""
-        return tuple(Slot(*row) for row in await self._rows(_SLOTS, deadline))
+        return tuple(Slot(*row) for row in await self._rows(questions.SLOTS, deadline))
 
     async def lag(self, *, deadline: float) -> Lag:
         """How far it, a standby, is behind.
@@ -183,17 +95,23 @@ class Postgres:
         """
 
         async def measure(connection: _Connection) -> Lag:
-            cursor = await connection.execute(_LAG)
+            cursor = await connection.execute(questions.LAG)
             streaming, behind, seconds, at = _only(await cursor.fetchone())
             with suppress(psycopg.errors.UndefinedTable):
-                beat = await (await connection.execute(_HEARTBEAT_AGE)).fetchone()
+                beat = await (await connection.execute(questions.HEARTBEAT_AGE)).fetchone()
                 seconds = beat[0] if beat is not None else seconds
             return Lag(streaming, behind, None if seconds is None else max(0.0, seconds), at)
 
         return await self._call("measuring replication lag", measure, deadline, changes=False)
 
-    async def counts(self, tables: Sequence[str], *, deadline: float) -> dict[str, int]:
-        """Number of rows in each of `tables`.
+    async def integrity(self, *, deadline: float) -> Integrity:
+        """What PostgreSQL itself knows of damage."""
+        return Integrity(*await self._row(questions.INTEGRITY, deadline))
+
+    async def counts(
+        self, tables: Sequence[str], *, deadline: float, at_most: int = COUNTED_ROWS
+    ) -> dict[str, int]:
+        """Number of rows in each of `tables`; a table with more than `at_most` counts as so many.
 
         Raises:
             PermanentError: a table is missing or may not be read.
@@ -202,7 +120,9 @@ class Postgres:
         async def count(connection: _Connection) -> dict[str, int]:
             found = {}
             for table in tables:
-                query = sql.SQL("SELECT count(*) FROM {}").format(_name(table))
+                query = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS counted").format(
+                    _name(table), sql.Literal(at_most)
+                )
                 found[table] = int(_only(await (await connection.execute(query)).fetchone())[0])
             return found
 
@@ -228,12 +148,16 @@ class Postgres:
             OutcomeUnknownError: the answer to the write was lost.
         """
         return datetime.fromisoformat(
-            str(_only(await self._change("writing a heartbeat", _HEARTBEAT, (instance,), deadline))[0])
+            str(
+                _only(await self._change("writing a heartbeat", questions.HEARTBEAT, (instance,), deadline))[
+                    0
+                ]
+            )
         )
 
     async def claim_epoch(self, epoch: int, instance: str, *, deadline: float) -> None:
         """Record that `instance` writes under `epoch`: the first write of an epoch. Repeating changes nothing."""
-        await self._change(f"recording epoch {epoch}", _EPOCH, (epoch, instance), deadline)
+        await self._change(f"recording epoch {epoch}", questions.EPOCH, (epoch, instance), deadline)
 
     async def write_marker(self, text: str, *, deadline: float) -> None:
         """Commit a WAL record that changes no table: proof that writes are taken."""

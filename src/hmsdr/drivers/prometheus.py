@@ -1,4 +1,4 @@
-"""Prometheus: one instant query, typed. That nothing matches is an answer; that it cannot be asked is an error."""
+"""Prometheus: instant queries and alert rules, typed. That nothing matches is an answer; that it cannot be asked is an error."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ class Sample:
     labels: Mapping[str, str]
     value: float
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """An alert rule; ``state`` is inactive, pending or firing, ``health`` ok, unknown or err."""
+
+    name: str
+    state: str
+    health: str
 
 
 class Prometheus:
@@ -59,12 +68,41 @@ class Prometheus:
             TemporaryError: it does not answer, or cannot now.
         """
         doing = f"asking Prometheus at {self._url} for {expression!r}"
+        # Plain seconds: with a unit, Prometheus takes whole numbers only.
+        data = {"query": expression, "timeout": f"{max(deadline, 0.001):.3f}"}
+        return _samples(doing, await self._ask(doing, "POST", "query", data, deadline))
+
+    async def alert_rules(self, deadline: float) -> tuple[AlertRule, ...]:
+        """All alert rules that are loaded; empty when there are none.
+
+        Args:
+            deadline: seconds.
+
+        Raises:
+            PermanentError: it refuses to be asked: the URL is not Prometheus's own.
+            TemporaryError: it does not answer, or cannot now.
+        """
+        doing = f"asking Prometheus at {self._url} for its alert rules"
+        found = await self._ask(doing, "GET", "rules?type=alert", None, deadline)
+        try:
+            return tuple(
+                AlertRule(str(rule["name"]), str(rule["state"]), str(rule["health"]))
+                for group in found["groups"]
+                for rule in group["rules"]
+            )
+        except (LookupError, TypeError) as error:
+            raise TemporaryError(
+                doing, f"an answer that cannot be read: {error}", "Check its version"
+            ) from error
+
+    async def _ask(
+        self, doing: str, method: str, path: str, data: Mapping[str, str] | None, deadline: float
+    ) -> Mapping[str, Any]:
+        """The data of a successful answer."""
         session = self._opened(doing)
         try:
             async with asyncio.timeout(deadline):
-                async with session.post(
-                    f"{self._url}/api/v1/query", data={"query": expression, "timeout": f"{deadline:g}s"}
-                ) as answer:
+                async with session.request(method, f"{self._url}/api/v1/{path}", data=data) as answer:
                     status, body = answer.status, await answer.read()
         except TimeoutError as error:
             raise TemporaryError(
@@ -74,7 +112,7 @@ class Prometheus:
             raise TemporaryError(
                 doing, str(error) or type(error).__name__, "Check that it is up, then try again"
             ) from error
-        return _samples(doing, _checked(doing, status, body))
+        return _checked(doing, status, body)
 
     def _opened(self, doing: str) -> aiohttp.ClientSession:
         if self._session is None:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _THREADS = 4
-_FIRST_PAUSE = 0.1
+_FIRST_PAUSE = 0.08
+_STEADY_POLLS = 6
 _LONGEST_PAUSE = 1.0
+_KNOWN_SECONDS = 60.0
+"""A change is made of records read this long ago at most: if they are not so any more, Route 53 refuses the whole batch."""
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable"})
 
 
@@ -44,6 +47,7 @@ class Route53:
         self._client: Route53Client | None = None
         self._zone: str | None = None
         self._making = asyncio.Lock()
+        self._known: tuple[float, list[dict[str, Any]]] | None = None
 
     async def close(self) -> None:
         """Let go of the threads; a request that hangs ends by its own timeout."""
@@ -59,19 +63,16 @@ class Route53:
         Raises:
             TemporaryError: not reached, throttled, or no such zone.
         """
-        return {
-            str(item["SetIdentifier"]): Weight(
-                int(item["Weight"]), str(item["ResourceRecords"][0]["Value"]), int(item["TTL"])
-            )
-            for item in await self._records(deadline)
-            if item["Type"] == self._traffic.record_type
-            and item["Name"] == _dotted(self._traffic.record)
-            and "SetIdentifier" in item
-        }
+        return _weights(await self._records(deadline), self._traffic)
 
     async def epoch(self, *, deadline: float) -> int | None:
         """The epoch that the records carry; None when there is no TXT record yet."""
         return _epoch(await self._records(deadline), self._traffic)
+
+    async def carried(self, *, deadline: float) -> tuple[dict[str, Weight], int | None]:
+        """`weights` and `epoch` of one look."""
+        records = await self._records(deadline)
+        return _weights(records, self._traffic), _epoch(records, self._traffic)
 
     async def shift(self, weights: Mapping[str, int], epoch: int, *, deadline: float) -> str | None:
         """Give every set identifier of `weights` its weight, under `epoch`, in one batch.
@@ -86,7 +87,10 @@ class Route53:
         """
         doing = f"changing the weights of {self._traffic.record}"
         ends = asyncio.get_running_loop().time() + deadline
-        records = await self._records(deadline)
+        known, self._known = self._known, None
+        fresh = known is not None and asyncio.get_running_loop().time() - known[0] < _KNOWN_SECONDS
+        records = known[1] if known is not None and fresh else await self._records(deadline)
+        self._known = None
         changes = _changes(records, self._traffic, weights, epoch, doing)
         if not changes:
             return None
@@ -117,14 +121,16 @@ class Route53:
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline
-        pause = _FIRST_PAUSE
+        pause, polls = _FIRST_PAUSE, 0
         while not await self.insync(change, deadline=max(0.1, ends - loop.time())):
             if loop.time() + pause > ends:
                 raise TemporaryError(
                     f"waiting for change {change}", f"still PENDING after {deadline:g} s", "Ask again"
                 )
             await asyncio.sleep(pause)
-            pause = min(pause * 1.3, _LONGEST_PAUSE)
+            # The API is limited per account: a few quick looks, then patience.
+            polls += 1
+            pause = pause if polls < _STEADY_POLLS else min(pause * 1.5, _LONGEST_PAUSE)
 
     async def _records(self, deadline: float) -> list[dict[str, Any]]:
         zone = await self._zone_id(deadline)
@@ -133,7 +139,9 @@ class Route53:
             pages = client.get_paginator("list_resource_record_sets").paginate(HostedZoneId=zone)
             return [dict(item) for page in pages for item in page["ResourceRecordSets"]]
 
-        return await self._call(f"reading the records of {self._traffic.hosted_zone}", call, deadline)
+        records = await self._call(f"reading the records of {self._traffic.hosted_zone}", call, deadline)
+        self._known = (asyncio.get_running_loop().time(), records)
+        return records
 
     async def _zone_id(self, deadline: float) -> str:
         if self._zone is None:
@@ -245,6 +253,18 @@ def _epoch_changes(records: list[dict[str, Any]], traffic: Traffic, epoch: int) 
         *({"Action": "DELETE", "ResourceRecordSet": item} for item in old),
         {"Action": "CREATE", "ResourceRecordSet": new},
     ]
+
+
+def _weights(records: list[dict[str, Any]], traffic: Traffic) -> dict[str, Weight]:
+    return {
+        str(item["SetIdentifier"]): Weight(
+            int(item["Weight"]), str(item["ResourceRecords"][0]["Value"]), int(item["TTL"])
+        )
+        for item in records
+        if item["Type"] == traffic.record_type
+        and item["Name"] == _dotted(traffic.record)
+        and "SetIdentifier" in item
+    }
 
 
 def _epoch(records: list[dict[str, Any]], traffic: Traffic) -> int | None:

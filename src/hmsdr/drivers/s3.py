@@ -43,9 +43,12 @@ class ObjectStore:
         """Let go of the threads; a request that hangs ends by its own timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def newest(self, bucket: str, prefix: str, *, deadline: float) -> StoredObject | None:
-        """The object written last under `prefix`; empty ones do not count, since they restore nothing."""
-        found = [item for item in await self.listing(bucket, prefix, deadline=deadline) if item.size > 0]
+    async def newest(
+        self, bucket: str, prefix: str, *, deadline: float, at_least: int = 1
+    ) -> StoredObject | None:
+        """The object written last under `prefix`; those of fewer than `at_least` bytes do not count: they restore nothing."""
+        listed = await self.listing(bucket, prefix, deadline=deadline)
+        found = [item for item in listed if item.size >= at_least]
         return max(found, key=lambda item: item.modified, default=None)
 
     async def listing(self, bucket: str, prefix: str, *, deadline: float) -> list[StoredObject]:
