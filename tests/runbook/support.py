@@ -29,7 +29,7 @@ class TouchArgs(Model):
 
     path: str
     die: str | None = None
-    """Kill the process ``before`` or ``after`` the effect, once: the marker file remembers."""
+    """Kill the process ``before`` or ``after`` the effect, once (the marker file remembers); or ``fail`` after it."""
 
 
 class Touch(UndoableAction[TouchArgs]):
@@ -47,11 +47,17 @@ class Touch(UndoableAction[TouchArgs]):
         with Path(args.path).open("a") as file:
             file.write("applied\n")
         self._die(args, "after")
+        if args.die == "fail":
+            raise TemporaryError("touching", "the answer was lost", "Try again")
         return {"made": True}
 
-    async def undo(self, context: StepContext, args: TouchArgs, output: Mapping[str, Any]) -> None:
+    async def remember(self, context: StepContext, args: TouchArgs) -> Mapping[str, Any]:
+        return {"there": Path(args.path).exists()}
+
+    async def undo(self, context: StepContext, args: TouchArgs, before: Mapping[str, Any]) -> None:
         self._die(args, "undo")
-        Path(args.path).unlink(missing_ok=True)
+        if before.get("there") is False:
+            Path(args.path).unlink(missing_ok=True)
 
     @staticmethod
     def _die(args: TouchArgs, when: str) -> None:

@@ -143,6 +143,40 @@ async def test_behind_the_point_of_no_return_nothing_is_taken_back(
     assert (tmp_path / "a").exists()
 
 
+async def aborted_during(store: SqliteStore, made: Plan, key: str) -> RunState:
+    """Run `made`, with an abort that is asked for while step `key` is under way."""
+    task = asyncio.create_task(run(store, made))
+    while not any(e.kind == "step.started" and e.data["step"] == key for e in await store.read()):
+        await asyncio.sleep(0.01)
+    await store.append(
+        [NewEvent("run.abort_requested", "run-1", "Ada", {"reason": "a drill"})], expected=await store.head()
+    )
+    return await task
+
+
+async def test_an_abort_before_the_point_of_no_return_undoes(store: SqliteStore, tmp_path: Path) -> None:
+    slow = step("two/slow", "test.sleep", {"seconds": 0.3})
+    made = plan(
+        [
+            ("one", (), [[touch(tmp_path / "a", "one/a")]]),
+            ("two", ("one",), [[slow], [touch(tmp_path / "b", "two/b")]]),
+        ]
+    )
+    assert (await aborted_during(store, made, "two/slow")).status is RunStatus.ROLLED_BACK
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+async def test_an_abort_at_the_point_of_no_return_does_not_leave_the_run_half_done(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """Granted and not promoted would be a hospital in which nobody writes, and no run left to resume."""
+    granting = step("one/grant", "test.sleep", {"seconds": 0.3}, point_of_no_return=True)
+    made = plan([("one", (), [[granting], [touch(tmp_path / "promoted", "one/promoted")]])])
+    assert (await aborted_during(store, made, "one/grant")).status is RunStatus.SUCCEEDED
+    assert (tmp_path / "promoted").exists()
+
+
 async def test_an_approval_is_waited_for_and_given_from_outside(store: SqliteStore, tmp_path: Path) -> None:
     approval = {"role": "commander", "deadline": "10s"}
     made = plan([("s", (), [[touch(tmp_path / "a", "s/a", approval=approval)]])])
@@ -259,6 +293,39 @@ async def test_killed_inside_a_step_its_effect_is_applied_once(tmp_path: Path, d
     assert state.status is RunStatus.SUCCEEDED
     assert (tmp_path / "b").read_text() == "applied\n"
     assert state.record("two/b").already is (die == "after")
+
+
+@pytest.mark.req("FM-5", "FA-5")
+@pytest.mark.parametrize("die", ["before", "after"])
+async def test_killed_inside_a_step_and_then_aborted_its_effect_is_taken_back(
+    tmp_path: Path, die: str
+) -> None:
+    """The successor finds the goal reached; that it was this run that reached it, the journal knows."""
+    store = await SqliteStore.open(tmp_path / "hmsdr.db", create=True)
+    (tmp_path / "by-hand").write_text("by hand\n")
+    made = plan(
+        [
+            ("one", (), [[touch(tmp_path / "by-hand", "one/by-hand")]]),
+            ("two", ("one",), [[step("two/b", "test.touch", {"path": str(tmp_path / "b"), "die": die})]]),
+            ("last", ("two",), [[step("last/f", "test.fail", {"counter": str(tmp_path / "f")}, on_failure="rollback")]]),
+        ]
+    )  # fmt: skip
+    (tmp_path / "plan.json").write_text(made.model_dump_json())
+    assert run_child(tmp_path, 0, "before") == -9
+    state = await Runner(store, NO_SYSTEMS, CATALOGUE, "run-1").resume()
+    await store.close()
+    assert state.status is RunStatus.ROLLED_BACK
+    assert not (tmp_path / "b").exists()
+    assert (tmp_path / "by-hand").read_text() == "by hand\n"
+
+
+@pytest.mark.req("FM-5")
+async def test_what_failed_after_its_effect_is_taken_back(store: SqliteStore, tmp_path: Path) -> None:
+    lost = {"path": str(tmp_path / "a"), "die": "fail"}
+    state = await run(store, plan([("s", (), [[step("s/a", "test.touch", lost, on_failure="rollback")]])]))
+    assert state.status is RunStatus.ROLLED_BACK
+    assert state.record("s/a").state is StepState.UNDONE
+    assert not (tmp_path / "a").exists()
 
 
 async def test_the_fold_refuses_an_order_that_no_runner_writes(store: SqliteStore, tmp_path: Path) -> None:

@@ -11,13 +11,24 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.systems import Systems
 
 ArgsT = TypeVar("ArgsT", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Mark on an argument: it names a region or a service of the playbook, and is checked when a plan is frozen."""
+
+    kind: Literal["region", "service"]
+
+
+RegionName = Annotated[str, Names("region")]
+ServiceName = Annotated[str, Names("service")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,11 @@ class Manual:
     commands: tuple[str, ...]
     expected: str
     troubleshooting: tuple[str, ...]
+
+
+def agent_key(region: str) -> str:
+    """How a command for people names the key of a region's agent: the variable of the shipped playbook."""
+    return f"$HMSDR_AGENT_KEY_{region.upper().replace('-', '_')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +98,9 @@ class UndoableAction(Action[ArgsT]):
     """An action whose effect a rollback can take back."""
 
     @abstractmethod
-    async def undo(self, context: StepContext, args: ArgsT, output: Mapping[str, Any]) -> None:
-        """Put back what was there before `act`, as its output tells; idempotent."""
+    async def remember(self, context: StepContext, args: ArgsT) -> Mapping[str, Any]:
+        """What `undo` will need, read now; journaled before `act`, so that a crash inside it loses nothing."""
+
+    @abstractmethod
+    async def undo(self, context: StepContext, args: ArgsT, before: Mapping[str, Any]) -> None:
+        """Put back what `remember` found before the first attempt; idempotent."""

@@ -5,22 +5,42 @@ Values are not resolved here (see `hmsdr.runbook.freeze`), and nothing is execut
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 
 from hmsdr.errors import RefusedError
 from hmsdr.playbook.base import Duration, Model
 from hmsdr.playbook.document import Node, read_document
+from hmsdr.playbook.explain import explain
 from hmsdr.playbook.findings import Finding, Keys, PlaybookError, nearest
 from hmsdr.runbook.plan import Approval, Mode, OnFailure, Rollback
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def _named(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("small letters and digits, with single hyphens between them: dns-update")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_named)]
 SHIPPED = ("regional-failover", "database-failover", "cache-failover", "service-failover")
+
+
+class RunbookError(PlaybookError):
+    """A runbook cannot be used: findings as in a playbook's file."""
+
+    def __init__(self, file: Path, findings: Sequence[Finding]) -> None:
+        super().__init__(file, findings)
+        self.doing = f"reading the runbook {file}"
+        self.remedy = "Mend this, then try again."
 
 
 class StepDefinition(Model):
@@ -48,6 +68,18 @@ class Together(Model):
     together: Annotated[tuple[StepDefinition, ...], Field(min_length=1)]
 
 
+def _kind(item: Any) -> str:
+    """Whether an item of a stage is meant as a group or as a step: what is wrong with it is said of that alone."""
+    group = isinstance(item, Together) or (isinstance(item, dict) and "together" in item)
+    return "(together)" if group else "(step)"
+
+
+_TAGS = frozenset({"(step)", "(together)"})
+Item = Annotated[
+    Annotated[StepDefinition, Tag("(step)")] | Annotated[Together, Tag("(together)")], Discriminator(_kind)
+]
+
+
 class StageDefinition(Model):
     """A stage as written."""
 
@@ -55,7 +87,7 @@ class StageDefinition(Model):
     title: str
     after: tuple[Name, ...] | None = None
     """Stages to wait for; None means the one written before."""
-    steps: Annotated[tuple[StepDefinition | Together, ...], Field(min_length=1)]
+    steps: Annotated[tuple[Item, ...], Field(min_length=1)]
 
 
 class RunbookDefinition(Model):
@@ -84,7 +116,7 @@ class Runbook:
     def refuse(self, findings: list[Finding]) -> None:
         """Raise all of `findings`, if there are any."""
         if findings:
-            raise PlaybookError(self.path, findings)
+            raise RunbookError(self.path, findings)
 
     def steps(self) -> Iterator[tuple[Keys, StageDefinition, StepDefinition]]:
         """Every step with its place in the file."""
@@ -112,28 +144,29 @@ def find(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    path = shipped_directory() / f"{name}.yaml"
-    if not path.exists():
+    if name not in SHIPPED:
         raise RefusedError(
             f"looking up runbook {name!r}",
             "there is none",
             nearest(name, SHIPPED) or f"Known: {', '.join(SHIPPED)}",
         )
-    return path
+    return shipped_directory() / f"{name}.yaml"
 
 
 def load(path: Path) -> Runbook:
     """Read a runbook and check its form.
 
     Raises:
-        PlaybookError: not YAML, or not a runbook; every finding at once, with its line.
+        RunbookError: not YAML, or not a runbook; every finding at once, with its line.
     """
-    node = read_document(path)
+    try:
+        node = read_document(path)
+    except PlaybookError as error:
+        raise RunbookError(path, error.findings) from error
     try:
         definition = RunbookDefinition.model_validate(_plain(node))
     except ValidationError as error:
-        findings = [_explain(node, item) for item in error.errors()]
-        raise PlaybookError(path, findings) from error
+        raise RunbookError(path, explain(error, node, RunbookDefinition, tags=_TAGS)) from error
     runbook = Runbook(path, node, definition)
     runbook.refuse(_structure(runbook))
     return runbook
@@ -145,28 +178,6 @@ def _plain(node: Node) -> Any:
     if isinstance(node.value, tuple):
         return [_plain(item) for item in node.value]
     return node.value
-
-
-def _explain(node: Node, error: Any) -> Finding:
-    # pydantic names union members ("StepDefinition") in the location; those are not places in the file.
-    keys: Keys = tuple(key for key in error["loc"] if not (isinstance(key, str) and key[:1].isupper()))
-    found = repr(error["input"]) if not isinstance(error["input"], dict | list) else "this part"
-    if error["type"] == "extra_forbidden":
-        known = {
-            name for model in (StepDefinition, StageDefinition, RunbookDefinition) for name in _names(model)
-        }
-        return Finding(
-            keys,
-            f"unknown key {keys[-1]!r}",
-            "a key of a runbook",
-            nearest(str(keys[-1]), known),
-            mark=node.locate(keys),
-        )
-    return Finding(keys, found, error["msg"], mark=node.locate(keys))
-
-
-def _names(model: type[Model]) -> set[str]:
-    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def _structure(runbook: Runbook) -> list[Finding]:

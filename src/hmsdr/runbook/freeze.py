@@ -7,19 +7,21 @@ resolved is refused here, before anything runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from hmsdr.errors import RefusedError
+from hmsdr.playbook.base import Model
 from hmsdr.playbook.findings import Finding, Keys, nearest
 from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.action import Names
 from hmsdr.runbook.catalogue import Catalogue
 from hmsdr.runbook.definition import Runbook, StageDefinition, StepDefinition, Together
 from hmsdr.runbook.plan import Mode, Plan, PlannedStage, PlannedStep, Rollback, canonical_hash
 
-_REFERENCE = re.compile(r"\$\{([a-z_-]+)\}")
+_REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
 
 def freeze(
@@ -35,35 +37,54 @@ def freeze(
 
     Raises:
         RefusedError: a parameter is missing, unknown, or names no region or service of the playbook.
-        PlaybookError: a step names an unknown action, argument or reference; with file and line.
+        RunbookError: a step names an unknown action, argument or reference; with file and line.
     """
     definition = runbook.definition
     _check_parameters(runbook, playbook, parameters)
     values: dict[str, Any] = {**parameters, "epoch": epoch, "next_epoch": epoch + 1, "mode": mode}
     findings: list[Finding] = []
+    resolver = _Resolver(runbook, playbook, catalogue, values=values, mode=mode, findings=findings)
+    title = resolver.text(("title",), definition.title)
     stages = []
     previous: tuple[str, ...] = ()
     for number, stage in enumerate(definition.stages):
-        resolver = _Resolver(runbook, playbook, catalogue, values=values, mode=mode, findings=findings)
         stages.append(resolver.stage(("stages", number), stage, previous))
         previous = (stage.stage,)
+    rollback = definition.rollback and Rollback(
+        runbook=definition.rollback.runbook,
+        parameters={
+            key: resolver.text(("rollback", "parameters", key), text)
+            for key, text in definition.rollback.parameters.items()
+        },
+    )
     runbook.refuse(findings)
-    rollback = definition.rollback
     return Plan(
         runbook=definition.runbook,
-        title=_resolve(definition.title, values),
+        title=title,
         mode=mode,
         parameters=dict(parameters),
         epoch=epoch,
         playbook=playbook.name if playbook.overlay is None else f"{playbook.name} + {playbook.overlay}",
         playbook_hash=playbook_hash(playbook),
-        stages=tuple(stages),
-        rollback=rollback
-        and Rollback(
-            runbook=rollback.runbook,
-            parameters={key: _resolve(text, values) for key, text in rollback.parameters.items()},
-        ),
+        stages=tuple(_without_empty(stages)),
+        rollback=rollback,
     )
+
+
+def _without_empty(stages: list[PlannedStage]) -> Iterator[PlannedStage]:
+    """The stages that have a step in this mode. Nobody waits for an empty one.
+
+    Who would then wait for nothing waits for what the empty ones waited for.
+    """
+    instead: dict[str, tuple[str, ...]] = {}
+    for stage in stages:
+        after = tuple(name for name in stage.after if name not in instead)
+        if not after:
+            after = tuple(dict.fromkeys(name for wanted in stage.after for name in instead[wanted]))
+        if stage.groups:
+            yield stage.model_copy(update={"after": after})
+        else:
+            instead[stage.name] = after
 
 
 def playbook_hash(playbook: Playbook) -> str:
@@ -132,10 +153,22 @@ class _Resolver:
                 groups.append(group)
         return PlannedStage(
             name=stage.stage,
-            title=_resolve(stage.title, self._values),
+            title=self.text((*keys, "title"), stage.title),
             after=previous if stage.after is None else stage.after,
             groups=tuple(groups),
         )
+
+    def text(self, keys: Keys, text: str) -> str:
+        """`text` with its references replaced; an unknown one becomes a finding at `keys`."""
+        try:
+            return str(_resolve(text, self._values))
+        except KeyError as unknown:
+            self._unknown_reference(keys, str(unknown.args[0]), self._values)
+            return text
+
+    def _unknown_reference(self, keys: Keys, name: str, values: Mapping[str, Any]) -> None:
+        found, known = f"the reference ${{{name}}}", f"one of {', '.join(sorted(values))}"
+        self._findings.append(self._runbook.finding(keys, found, known, nearest(name, values)))
 
     def _steps(self, keys: Keys, stage: str, step: StepDefinition) -> list[PlannedStep]:
         if step.for_each is None:
@@ -166,14 +199,7 @@ class _Resolver:
             arguments = {name: _resolve(value, values) for name, value in step.with_.items()}
             title = _resolve(step.title, values)
         except KeyError as unknown:
-            self._findings.append(
-                self._runbook.finding(
-                    keys,
-                    f"the reference ${{{unknown.args[0]}}}",
-                    f"one of {', '.join(sorted(values))}",
-                    nearest(str(unknown.args[0]), values),
-                )
-            )
+            self._unknown_reference(keys, str(unknown.args[0]), values)
             return []
         args_model = self._catalogue.get(step.action).Args
         try:
@@ -183,17 +209,15 @@ class _Resolver:
                 name = str(item["loc"][0]) if item["loc"] else ""
                 self._findings.append(
                     self._runbook.finding(
-                        (*keys, "with", name)
-                        if name in step.with_
-                        else (*keys, "with")
-                        if step.with_
-                        else keys,
+                        _argument(keys, step, name),
                         f"argument {name!r} of {step.action}: {item['msg'].lower()}",
                         f"arguments {', '.join(args_model.model_fields) or 'none'}",
                         nearest(name, args_model.model_fields),
                     )
                 )
             return []
+        self._check_names(keys, step, args)
+        self._check_role(keys, step)
         return [
             PlannedStep(
                 key=key,
@@ -208,6 +232,45 @@ class _Resolver:
                 point_of_no_return=step.point_of_no_return,
             )
         ]
+
+    def _check_names(self, keys: Keys, step: StepDefinition, args: Model) -> None:
+        """Arguments that name a region or a service must name one of the playbook."""
+        for name, field in type(args).model_fields.items():
+            for mark in field.metadata:
+                if not isinstance(mark, Names):
+                    continue
+                known = self._playbook.regions if mark.kind == "region" else self._playbook.services
+                value = getattr(args, name)
+                if value not in known:
+                    self._findings.append(
+                        self._runbook.finding(
+                            _argument(keys, step, name),
+                            f"{value!r}",
+                            f"a {mark.kind} of the playbook: {', '.join(known)}",
+                            nearest(str(value), known),
+                        )
+                    )
+
+    def _check_role(self, keys: Keys, step: StepDefinition) -> None:
+        """Who is asked to approve must be a role of the playbook."""
+        roles = self._playbook.roles
+        if step.approval is not None and step.approval.role not in roles:
+            role = step.approval.role
+            self._findings.append(
+                self._runbook.finding(
+                    (*keys, "approval", "role"),
+                    f"{role!r}",
+                    f"a role of the playbook: {', '.join(roles)}",
+                    nearest(role, roles),
+                )
+            )
+
+
+def _argument(keys: Keys, step: StepDefinition, name: str) -> Keys:
+    """Where an argument stands in the file, or where it would."""
+    if name in step.with_:
+        return (*keys, "with", name)
+    return (*keys, "with") if step.with_ else keys
 
 
 def _resolve(value: Any, values: Mapping[str, Any]) -> Any:

@@ -9,19 +9,33 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hmsdr.log.events import Event, Head, NewEvent
-from hmsdr.log.store import EventLog, HeadMovedError
+from hmsdr.log.store import EventLog, HeadMovedError, TermOverError
 from hmsdr.runbook.state import RunState, apply, fold
 
 _RETRIES_ON_FOREIGN_APPENDS = 50
 
 
 class Journal:
-    """Appends to and follows one run."""
+    """Appends to and follows one run.
 
-    def __init__(self, log: EventLog, run: str, on_change: Callable[[RunState], None] | None = None) -> None:
+    Args:
+        log: where.
+        run: its name.
+        on_change: told the fold after each event.
+        term: the one to write under, of who leads already; None begins one.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        run: str,
+        on_change: Callable[[RunState], None] | None = None,
+        term: int | None = None,
+    ) -> None:
+        self._term = term
         self._log = log
         self.run = run
         self._on_change = on_change
@@ -38,10 +52,24 @@ class Journal:
         return self._state
 
     async def begin(self) -> None:
-        """Begin a term for this process (a runner before it is then refused) and read the run so far."""
+        """Begin a term for this process (a runner before it is then refused) and read the run so far.
+
+        Raises:
+            TermOverError: the term that we were given is over.
+        """
         async with self._lock:
-            self._head = await self._log.begin_term(f"runner {socket.gethostname()}/{os.getpid()}")
+            self._head = await self._begun()
             self._state = fold(await self._log.read(subject=self.run))
+
+    async def _begun(self) -> Head:
+        if self._term is None:
+            return await self._log.begin_term(f"runner {socket.gethostname()}/{os.getpid()}")
+        head = await self._log.head()
+        if head.term != self._term:
+            raise TermOverError(
+                f"going on under term {self._term}", f"term {head.term} has begun", "Another one leads now"
+            )
+        return head
 
     async def write(self, kind: str, actor: str = "runner", **data: object) -> None:
         """Append one event about the run; returns when it is durable.
@@ -55,12 +83,12 @@ class Journal:
             for _ in range(_RETRIES_ON_FOREIGN_APPENDS):
                 before = self._known_head()
                 try:
-                    self._head = await self._log.append([event], expected=before)
+                    appended = await self._log.append([event], expected=before)
                 except HeadMovedError:
                     await self._catch_up()
                     continue
-                # Read back rather than guess what the store made of it: one path for own and foreign events.
-                self._take(await self._log.read(before.seq, subject=self.run))
+                self._head = appended.head
+                self._take(appended.events)
                 return
             raise HeadMovedError(
                 f"appending {kind} to run {self.run}",
@@ -88,7 +116,7 @@ class Journal:
         # The own term is kept: if a newer one began, the next append is refused with it.
         self._head = Head(seq=head.seq, term=known.term, hash=head.hash)
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             if self._state is None or event.seq > self._state.last_seq:
                 self._state = apply(self._state, event)

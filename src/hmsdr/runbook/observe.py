@@ -6,23 +6,27 @@ Asks through drivers, each within a bound; what does not answer is reported as s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from hmsdr.decide.gates import BackupSeen, GateName, LagSeen, Observations
 from hmsdr.drivers.errors import DriverError
+from hmsdr.drivers.kubernetes import Deployment, Node
+from hmsdr.drivers.postgres_questions import PostgresStatus
 from hmsdr.runbook.plan import Mode
 from hmsdr.runbook.systems import Systems
 
 _T = TypeVar("_T")
 _PROBE_SECONDS = 3.0
+_STORE_SECONDS = 10.0
+"""An object store is far away and slow to greet; a gate is not refused for that."""
 
 
 async def mode_of(systems: Systems, source: str) -> Mode:
     """Planned when the region to be left can still hand over: its database writes and its agent answers."""
     status, agent = await asyncio.gather(
-        systems.postgres(source).status(deadline=_PROBE_SECONDS),
+        _database(systems, source),
         _try(systems.agent(source).status(deadline=_PROBE_SECONDS)),
     )
     writes = status.reachable and status.in_recovery is False
@@ -32,7 +36,7 @@ async def mode_of(systems: Systems, source: str) -> Mode:
 async def observations(systems: Systems, source: str, target: str, rollback: str | None) -> Observations:
     """Everything the four gates need, asked at once."""
     health, lag, backup = await asyncio.gather(
-        _health(systems, target), _lag(systems, source, target), _backup(systems, source)
+        _health(systems, target), _lag(systems, source, target), newest_backup(systems, source)
     )
     problems = [
         (name, str(seen))
@@ -52,54 +56,98 @@ async def observations(systems: Systems, source: str, target: str, rollback: str
 
 
 async def _health(systems: Systems, target: str) -> tuple[bool, str]:
-    status, agent, nodes = await asyncio.gather(
-        systems.postgres(target).status(deadline=_PROBE_SECONDS),
+    status, agent, nodes, deployments, record = await asyncio.gather(
+        _database(systems, target),
         _try(systems.agent(target).status(deadline=_PROBE_SECONDS)),
         _try(systems.kubernetes(target).nodes(deadline=_PROBE_SECONDS)),
+        _try(systems.kubernetes(target).deployments(deadline=_PROBE_SECONDS)),
+        systems.authority.read_authority(),
     )
+    holder = record.holder
+    holds = holder is not None and holder.instance == systems.playbook.regions[target].postgres.instance
     parts = [
         f"database {'is a standby' if status.in_recovery else 'is a primary' if status.reachable else status.found}",
         f"agent {agent.found if isinstance(agent, DriverError) else 'answers'}",
-        f"Kubernetes {nodes.found if isinstance(nodes, DriverError) else f'has {len(nodes)} nodes'}",
+        f"Kubernetes {nodes.found if isinstance(nodes, DriverError) else _nodes(nodes)}",
     ]
+    idle = [] if isinstance(deployments, DriverError) else _without_pods(systems, deployments)
+    if idle:
+        parts.append(f"no ready pod of {', '.join(idle)}")
     healthy = (
         status.reachable
-        and status.in_recovery is True
+        and (status.in_recovery is True or holds)
         and not isinstance(agent, DriverError)
         and not isinstance(nodes, DriverError)
-        and len(nodes) > 0
+        and any(node.ready for node in nodes)
+        and not isinstance(deployments, DriverError)
+        and not idle
     )
     return healthy, "; ".join(parts)
 
 
+def _without_pods(systems: Systems, deployments: Sequence[Deployment]) -> list[str]:
+    """Services that should run in a standby region and have no pod there that is ready."""
+    ready = {item.name: item.ready for item in deployments}
+    return [
+        name
+        for name, service in systems.playbook.services.items()
+        if service.replicas.standby and not ready.get(service.deployment)
+    ]
+
+
+def _nodes(nodes: Sequence[Node]) -> str:
+    return f"has {sum(node.ready for node in nodes)} of {len(nodes)} nodes ready"
+
+
 async def _lag(systems: Systems, source: str, target: str) -> LagSeen | DriverError | None:
-    """As the standby's agent measures it each second; with the stream gone, the last that it measured."""
-    agent = await _try(systems.agent(target).status(deadline=_PROBE_SECONDS))
+    """As the standby's agent measures it each second; with the primary gone, the last that it measured."""
+    agent, primary, standby = await asyncio.gather(
+        _try(systems.agent(target).status(deadline=_PROBE_SECONDS)),
+        _database(systems, source),
+        _database(systems, target),
+    )
+    if standby.reachable and standby.in_recovery is False:
+        return LagSeen(0.0, 0, live=True, age=timedelta())  # the primary itself: nothing of it can be behind
     if isinstance(agent, DriverError):
         return agent
     seen = agent.replication
     if seen.measured_at is None:
         return None
-    primary = await systems.postgres(source).status(deadline=_PROBE_SECONDS)
-    live = seen.streaming and primary.reachable
-    return LagSeen(seen.lag_seconds, seen.lag_bytes, live=live, age=datetime.now(UTC) - seen.measured_at)
+    answers = primary.reachable and primary.in_recovery is False
+    age = datetime.now(UTC) - seen.measured_at
+    live = seen.streaming and answers
+    return LagSeen(seen.lag_seconds, seen.lag_bytes, live=live, age=age, primary_answers=answers)
 
 
-async def _backup(systems: Systems, source: str) -> BackupSeen | DriverError | None:
+async def newest_backup(systems: Systems, source: str) -> BackupSeen | DriverError | None:
     """The newest backup of the source's database, in its own bucket or in the copy elsewhere."""
     where = systems.playbook.regions[source].backups
+    smallest = systems.playbook.thresholds.gates.backup_bytes
+    buckets = (where.copy_bucket, where.bucket)
     found = await asyncio.gather(
         *(
-            _try(systems.objects().newest(bucket, where.prefix, deadline=_PROBE_SECONDS))
-            for bucket in (where.copy_bucket, where.bucket)
+            _try(systems.objects().newest(bucket, where.prefix, deadline=_STORE_SECONDS, at_least=smallest))
+            for bucket in buckets
         )
     )
-    objects = [item for item in found if item is not None and not isinstance(item, DriverError)]
+    objects = [
+        (item, bucket)
+        for item, bucket in zip(found, buckets, strict=True)
+        if item is not None and not isinstance(item, DriverError)
+    ]
     if not objects:
         return next((item for item in found if isinstance(item, DriverError)), None)
-    newest = max(objects, key=lambda item: item.modified)
+    newest, bucket = max(objects, key=lambda each: each[0].modified)
     age: timedelta = datetime.now(UTC) - newest.modified
-    return BackupSeen(newest.key, newest.size, age)
+    return BackupSeen(f"s3://{bucket}/{newest.key}", newest.size, age)
+
+
+async def _database(systems: Systems, region: str) -> PostgresStatus:
+    """What the region's database says; one that refuses us cannot be judged, and why is said."""
+    try:
+        return await systems.postgres(region).status(deadline=_PROBE_SECONDS)
+    except DriverError as error:
+        return PostgresStatus(reachable=False, found=error.found)
 
 
 async def _try(call: Awaitable[_T]) -> _T | DriverError:

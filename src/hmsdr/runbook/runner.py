@@ -46,10 +46,11 @@ class Runner:
         *,
         on_change: Callable[[RunState], None] | None = None,
         on_progress: Callable[[str, str], None] | None = None,
+        term: int | None = None,
     ) -> None:
         self._systems = systems
         self._catalogue = catalogue
-        self._journal = Journal(log, run, on_change)
+        self._journal = Journal(log, run, on_change, term)
         self._on_progress = on_progress or (lambda _step, _text: None)
 
     async def start(self, plan: Plan, by: str, context: Mapping[str, Any]) -> RunState:
@@ -135,7 +136,7 @@ class Runner:
             self._after_failure(step)
             return
         for attempt in range(record.attempt + 1, max(step.attempts, record.attempt + 1) + 1):
-            await self._stop_if_aborted(step)
+            await self._stop_if_aborted()
             if await self._attempt(step, action, attempt):
                 return
             if attempt < step.attempts:
@@ -146,9 +147,10 @@ class Runner:
         if step.on_failure != "continue":
             raise _StopRun(rollback=step.on_failure == "rollback")
 
-    async def _stop_if_aborted(self, step: PlannedStep) -> None:
+    async def _stop_if_aborted(self) -> None:
         state = await self._journal.follow()
-        if state.abort_requested is not None and not step.point_of_no_return:
+        # Behind the point of no return going on is the shortest way to a hospital that can write.
+        if state.abort_requested is not None and not state.irreversible:
             raise _StopRun(rollback=True)
 
     async def _approved(self, step: PlannedStep) -> bool:
@@ -160,14 +162,17 @@ class Runner:
             await self._journal.write("approval.requested", step=step.key, role=approval.role)
         ends = asyncio.get_running_loop().time() + approval.deadline.total_seconds()
         while True:
-            approved = (await self._journal.follow()).record(step.key).approved
+            record = (await self._journal.follow()).record(step.key)
+            approved = record.approved
             if approved is not None:
                 break
             if asyncio.get_running_loop().time() > ends:
                 break
             await asyncio.sleep(_FOLLOW_PAUSE)
         if not approved:
-            found = "it was denied" if approved is False else "nobody answered before the deadline"
+            found = "nobody answered before the deadline"
+            if approved is False:
+                found = f"it was denied by {record.answered}"
             await self._fail(
                 step, FailedError(f"waiting for the {approval.role} to approve {step.key}", found, "")
             )
@@ -184,6 +189,8 @@ class Runner:
                 output: Mapping[str, Any] = {}
                 already = check.holds
                 if not already:
+                    if isinstance(action, UndoableAction):
+                        await self._remember(step, action, context, args)
                     output = await action.act(context, args)
                     check = await self._verified(action, context, args)
         except TimeoutError:
@@ -210,6 +217,14 @@ class Runner:
         )
         return True
 
+    async def _remember(
+        self, step: PlannedStep, action: UndoableAction[Any], context: StepContext, args: Any
+    ) -> None:
+        """Journal what a rollback will need, before the first attempt changes it."""
+        if self._journal.state.record(step.key).before is None:
+            before = dict(await action.remember(context, args))
+            await self._journal.write("step.acting", step=step.key, before=before)
+
     async def _verified(self, action: Action[Any], context: StepContext, args: Any) -> Check:
         pause = _VERIFY_FIRST_PAUSE
         while True:
@@ -235,7 +250,8 @@ class Runner:
             for step in reversed(list(self._journal.state.plan.steps()))
             if self._journal.state.record(step.key).state
             in (StepState.SUCCEEDED, StepState.STARTED, StepState.FAILED, StepState.UNDO_STARTED)
-            and not self._journal.state.record(step.key).already
+            # That its goal was found to hold says nothing: an attempt that was killed may have reached it.
+            and self._journal.state.record(step.key).before is not None
         ]
         complete = True
         for step in steps:
@@ -247,7 +263,7 @@ class Runner:
             try:
                 async with asyncio.timeout_at(context.ends_at):
                     args = action.Args.model_validate(step.arguments)
-                    await action.undo(context, args, self._journal.state.record(step.key).output)
+                    await action.undo(context, args, self._journal.state.record(step.key).before or {})
             except (TimeoutError, HmsdrError) as error:
                 if isinstance(error, StoreError):
                     raise

@@ -51,6 +51,7 @@ _STEP_MOVES: Mapping[str, tuple[frozenset[StepState], StepState]] = {
         frozenset({StepState.PLANNED, StepState.WAITING, StepState.STARTED, StepState.FAILED}),
         StepState.STARTED,
     ),
+    "step.acting": (frozenset({StepState.STARTED}), StepState.STARTED),
     "step.succeeded": (frozenset({StepState.STARTED}), StepState.SUCCEEDED),
     "step.failed": (frozenset({StepState.STARTED, StepState.WAITING}), StepState.FAILED),
     "step.undo_started": (
@@ -82,10 +83,14 @@ class StepRecord:
     ended_at: datetime | None = None
     already: bool = False
     """The goal held before anything was done."""
+    before: Mapping[str, Any] | None = None
+    """What there was before the first attempt acted; None while none has."""
     output: Mapping[str, Any] = field(default_factory=dict)
     observed: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
     approved: bool | None = None
+    answered: str = ""
+    """Who answered, and why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,9 @@ def _apply_step(state: RunState, event: Event) -> RunState:
             ended_at=None,
             error=None,
         )
+    elif event.kind == "step.acting":
+        # A later attempt finds what the first one left: that is nothing to go back to.
+        record = replace(record, before=data["before"] if record.before is None else record.before)
     elif event.kind == "step.succeeded":
         record = replace(
             record,
@@ -214,5 +222,7 @@ def _apply_step(state: RunState, event: Event) -> RunState:
     elif event.kind in ("step.failed", "step.undo_failed"):
         record = replace(record, ended_at=event.at, error=data["error"])
     elif event.kind in ("approval.given", "approval.denied"):
-        record = replace(record, approved=event.kind == "approval.given")
+        reason = str(data.get("reason", ""))
+        answered = f"{event.actor}: {reason}" if reason else event.actor
+        record = replace(record, approved=event.kind == "approval.given", answered=answered)
     return replace(state, steps={**state.steps, key: record})

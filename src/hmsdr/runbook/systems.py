@@ -6,6 +6,7 @@ The only place where actions get their drivers from. It holds connections, and n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from hmsdr.drivers.http import HttpProbe
     from hmsdr.drivers.kubernetes import Kubernetes
     from hmsdr.drivers.postgres import Postgres
+    from hmsdr.drivers.prometheus import Prometheus
     from hmsdr.drivers.redis import Redis
     from hmsdr.drivers.route53 import Route53
     from hmsdr.drivers.s3 import ObjectStore
+    from hmsdr.drivers.webhook import Webhook
 
 _T = TypeVar("_T")
 _CLOSE_SECONDS = 2.0
@@ -37,9 +40,10 @@ class Systems:
     async def close(self) -> None:
         """Close every connection, within a bound; a driver that does not close in time is left behind."""
         closers, self._closers = self._closers, []
-        await asyncio.wait_for(
-            asyncio.gather(*(closer() for closer in closers), return_exceptions=True), _CLOSE_SECONDS
-        )
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(
+                asyncio.gather(*(closer() for closer in closers), return_exceptions=True), _CLOSE_SECONDS
+            )
 
     def agent(self, region: str) -> AgentClient:
         """The agent beside the region's database."""
@@ -93,6 +97,20 @@ class Systems:
         from hmsdr.drivers.s3 import ObjectStore  # noqa: PLC0415
 
         return self._once("s3", "", lambda: ObjectStore(self.playbook.aws), lambda d: d.close())
+
+    def prometheus(self) -> Prometheus:
+        """The monitoring."""
+        from hmsdr.drivers.prometheus import Prometheus  # noqa: PLC0415
+
+        url, authority = self.playbook.prometheus.url, self.playbook.traffic.ca_file
+        return self._once("prometheus", "", lambda: Prometheus(url, authority), lambda d: d.close())
+
+    def webhook(self, channel: str) -> Webhook | None:
+        """Where messages for `channel` (``slack:#name``) are posted; None when nothing is configured for its kind."""
+        from hmsdr.drivers.webhook import Webhook  # noqa: PLC0415
+
+        url = self.playbook.channels.endpoints.get(channel.partition(":")[0])
+        return None if url is None else Webhook(url.get_secret_value(), self.playbook.traffic.ca_file)
 
     def http(self) -> HttpProbe:
         """HTTP as users reach the hospital: through the public DNS."""

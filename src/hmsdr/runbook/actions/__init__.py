@@ -6,7 +6,7 @@ from typing import Any
 
 from hmsdr.runbook.action import Action
 from hmsdr.runbook.actions.authority import FreeAuthority, GrantAuthority
-from hmsdr.runbook.actions.cache import PromoteRedis, ReplicateRedis
+from hmsdr.runbook.actions.cache import PromoteRedis, RedisReady, ReplicateRedis
 from hmsdr.runbook.actions.database import (
     Checkpoint,
     DatabaseReady,
@@ -21,7 +21,9 @@ from hmsdr.runbook.actions.kubernetes import (
     RoutesReady,
     ScaleDeployment,
 )
-from hmsdr.runbook.actions.traffic import ServiceAnswers, ShiftTraffic
+from hmsdr.runbook.actions.monitoring import AlertsConfigured, RegionWatched
+from hmsdr.runbook.actions.notification import NotifyTeam
+from hmsdr.runbook.actions.traffic import RecordsReady, ServiceAnswers, ShiftTraffic
 
 BUILT_IN: tuple[Action[Any], ...] = (
     RegionLost(),
@@ -32,6 +34,7 @@ BUILT_IN: tuple[Action[Any], ...] = (
     PromotePostgres(),
     FollowPrimary(),
     VerifyDatabase(),
+    RedisReady(),
     PromoteRedis(),
     ReplicateRedis(),
     PointApplications(),
@@ -39,5 +42,9 @@ BUILT_IN: tuple[Action[Any], ...] = (
     DeploymentsReady(),
     RoutesReady(),
     ShiftTraffic(),
+    RecordsReady(),
     ServiceAnswers(),
+    RegionWatched(),
+    AlertsConfigured(),
+    NotifyTeam(),
 )

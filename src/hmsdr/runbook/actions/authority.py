@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hmsdr.decide.authority import (
@@ -20,25 +21,28 @@ from hmsdr.decide.authority import (
     Receipt,
     grant,
     prove_fenced,
-    required_wait,
     revoke,
 )
 from hmsdr.decide.lsn import format_lsn
+from hmsdr.decide.takeover import Takeover, answered, enough, handover, left
+from hmsdr.drivers.agent import AgentStatus
 from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.log.store import AuthorityStore
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.action import Action, Check, Manual, StepContext
+from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 
 _ASK_AGAIN_SECONDS = 0.2
+_REPLAY_SECONDS = 5.0
+_REPLAY_PAUSE = 0.05
 
 
 class FreeArgs(Model):
     """Take the right from `region`, which holds `epoch`; `clean` asks for a shutdown that loses nothing."""
 
-    region: str
+    region: RegionName
     epoch: int
-    to: str
+    to: RegionName
     clean: bool
 
 
@@ -61,45 +65,46 @@ class FreeAuthority(Action[FreeArgs]):
         """Revoke, gather proof, and free the right."""
         store = context.systems.authority
         loop = asyncio.get_running_loop()
+        playbook = context.systems.playbook
+        takeover = Takeover(
+            args.epoch,
+            playbook.regions[args.to].postgres.instance,
+            playbook.database.drift_margin,
+            args.clean,
+        )
         revoked = await _change(store, lambda record: revoke(record, args.epoch))
-        since = loop.time()
-        proof = await self._proof(context, args, revoked, since)
-        target = context.systems.playbook.regions[args.to].postgres.instance
-        clean = isinstance(proof, Receipt) and proof.clean and proof.last_lsn is not None
-        handover = target if clean else None
-        freed = await _change(store, lambda record: prove_fenced(record, proof, handover_to=handover))
+        # The loop's clock is the monotonic one, and this is after the revocation was answered.
+        takeover = answered(takeover, revoked, since := loop.time())
+        proof = await self._proof(context, args, takeover)
+        to = handover(takeover, proof)
+        freed = await _change(store, lambda record: prove_fenced(record, proof, handover_to=to))
         return {
             "proof": "receipt" if isinstance(proof, Receipt) else "lease waited out",
             "seconds": round(loop.time() - since, 4),
-            "clean": clean,
+            "clean": to is not None,
             "handover_lsn": None if freed.handover_lsn is None else format_lsn(freed.handover_lsn),
         }
 
-    async def _proof(
-        self, context: StepContext, args: FreeArgs, revoked: Authority, since: float
-    ) -> Receipt | LeaseWaited:
+    async def _proof(self, context: StepContext, args: FreeArgs, takeover: Takeover) -> Receipt | LeaseWaited:
         """A receipt as soon as there is one; else the wait. A clean hand-over keeps asking to the deadline."""
-        margin = context.systems.playbook.database.drift_margin
         loop = asyncio.get_running_loop()
-        wait_ends = since + required_wait(revoked, margin)
         asking = asyncio.create_task(self._ask(context, args))
         try:
-            while not asking.done():
-                left = wait_ends - loop.time()
+            while True:
+                if asking.done():
+                    takeover = replace(takeover, receipt=asking.result())
+                now = loop.time()
                 # Only a planned hand-over may wait longer for the receipt: it is what loses nothing.
-                bound = context.remaining() * 0.9 if args.clean else left
-                if left <= 0 and (not args.clean or bound <= _ASK_AGAIN_SECONDS):
-                    break
+                bound = context.remaining() * 0.9 if args.clean else left(takeover, now)
+                proof = enough(takeover, now, patient=args.clean and bound > _ASK_AGAIN_SECONDS)
+                if proof is not None:
+                    return proof
                 context.progress(
-                    f"fence receipt from {args.region}, or {max(0.0, left):.1f} s until its lease has run out"
+                    f"fence receipt from {args.region}, or {left(takeover, now):.1f} s until its lease has run out"
                 )
                 await asyncio.wait({asking}, timeout=max(0.001, min(bound, _ASK_AGAIN_SECONDS)))
-            if asking.done():
-                return asking.result()
         finally:
             asking.cancel()
-        # The loop's clock is the monotonic one, and `since` is after the revocation was answered.
-        return LeaseWaited(epoch=args.epoch, seconds=loop.time() - since, drift_margin=margin)
 
     @staticmethod
     async def _ask(context: StepContext, args: FreeArgs) -> Receipt:
@@ -123,6 +128,7 @@ class FreeAuthority(Action[FreeArgs]):
                 last_lsn=answer.last_lsn,
                 clean=answer.clean,
                 survivors=answer.survivors,
+                unused=answer.unused,
             )
 
     def manual(self, playbook: Playbook, args: FreeArgs) -> Manual:
@@ -131,7 +137,7 @@ class FreeAuthority(Action[FreeArgs]):
         return Manual(
             commands=(
                 f'hmsdr authority revoke --epoch {args.epoch} --by "$USER"',
-                f'curl -fsS -X POST {agent.url}/v1/fence -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f'curl -fsS -X POST {agent.url}/v1/fence -H "Authorization: Bearer {agent_key(args.region)}" '
                 f"-H 'Content-Type: application/json' "
                 f'-d \'{{"epoch": {args.epoch}, "reason": "by hand", "run": "manual", '
                 f'"clean": {str(args.clean).lower()}}}\' | tee fence-receipt.json',
@@ -150,7 +156,7 @@ class FreeAuthority(Action[FreeArgs]):
 class GrantArgs(Model):
     """Give the right to `region` as `epoch`."""
 
-    region: str
+    region: RegionName
     epoch: int
 
 
@@ -181,7 +187,7 @@ class GrantAuthority(Action[GrantArgs]):
 
     async def act(self, context: StepContext, args: GrantArgs) -> Mapping[str, Any]:
         """Compare-and-swap the grant to the agent that answers now."""
-        status = await context.systems.agent(args.region).status(deadline=context.remaining(at_most=3))
+        status = await self._complete(context, args)
         holder = Holder(status.instance, status.incarnation)
 
         def to_holder(record: Authority) -> Authority:
@@ -195,6 +201,31 @@ class GrantAuthority(Action[GrantArgs]):
 
         granted = await _change(context.systems.authority, to_holder)
         return {"epoch": granted.epoch, "instance": holder.instance}
+
+    @staticmethod
+    async def _complete(context: StepContext, args: GrantArgs) -> AgentStatus:
+        """What the agent answers, once its database has all that was handed over (SAFETY rule 9).
+
+        Asked before the grant, which is the point of no return: a side that lacks it can never promote.
+        """
+        record = await context.systems.authority.read_authority()
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + min(_REPLAY_SECONDS, context.remaining() / 2)
+        while True:
+            status = await context.systems.agent(args.region).status(deadline=context.remaining(at_most=3))
+            needed, found = record.handover_lsn, status.database.lsn
+            giver = status.instance == record.handover_from
+            if needed is None or giver or (found is not None and found >= needed):
+                return status
+            if loop.time() >= ends:
+                raise PermanentError(
+                    f"granting epoch {args.epoch} to {args.region}",
+                    f"its database has {'nothing' if found is None else format_lsn(found)}, handed over was "
+                    f"{format_lsn(needed)}",
+                    f"Nothing is lost: give the right back to {record.handover_from}: docs/agent.md, "
+                    "'Back to the old side'",
+                )
+            await asyncio.sleep(_REPLAY_PAUSE)
 
     def manual(self, playbook: Playbook, args: GrantArgs) -> Manual:
         """By hand: through the same record."""

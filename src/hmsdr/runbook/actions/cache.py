@@ -11,8 +11,38 @@ from typing import Any, ClassVar
 
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.action import Action, Check, Manual, StepContext
+from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext
 from hmsdr.runbook.actions.database import RegionArgs
+
+
+class RedisReady(Action[RegionArgs]):
+    """Redis answers, and what it is now: known before anything depends on it, and the way there is open."""
+
+    name: ClassVar[str] = "redis.ready"
+    summary: ClassVar[str] = "confirm that Redis can be promoted"
+    Args = RegionArgs
+
+    async def check(self, context: StepContext, args: RegionArgs) -> Check:
+        """Reads INFO replication; a replica can be promoted also when its link is down, for it is flushed then."""
+        info = await context.systems.redis(args.region).info_replication(
+            deadline=context.remaining(at_most=2)
+        )
+        return Check(
+            not info.sync_in_progress, {"role": info.role, "link_up": info.link_up}, "its first copy to end"
+        )
+
+    async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is done: waiting is all."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: RegionArgs) -> Manual:
+        """By hand."""
+        redis = playbook.regions[args.region].redis
+        return Manual(
+            (f"redis-cli -h {redis.host} -p {redis.port} INFO replication",),
+            "role:slave (or master already), master_sync_in_progress:0",
+            ("No answer: start it. The services work without a cache, only slower.",),
+        )
 
 
 class PromoteRedis(Action[RegionArgs]):
@@ -51,8 +81,8 @@ class PromoteRedis(Action[RegionArgs]):
 class ReplicateArgs(Model):
     """`region`'s Redis follows `primary`'s."""
 
-    region: str
-    primary: str
+    region: RegionName
+    primary: RegionName
 
 
 class ReplicateRedis(Action[ReplicateArgs]):

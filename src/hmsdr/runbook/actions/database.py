@@ -14,7 +14,7 @@ from hmsdr.decide.lsn import format_lsn
 from hmsdr.drivers.errors import DriverError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.action import Action, Check, Manual, StepContext
+from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 
 _PROBE_SECONDS = 1.5
 _HTTP_OK = 200
@@ -23,14 +23,14 @@ _HTTP_OK = 200
 class RegionArgs(Model):
     """A region."""
 
-    region: str
+    region: RegionName
 
 
 class LostArgs(Model):
     """`region` is to be shown lost, from this site and from `witness_region`'s."""
 
-    region: str
-    witness_region: str
+    region: RegionName
+    witness_region: RegionName
 
 
 class RegionLost(Action[LostArgs]):
@@ -93,14 +93,21 @@ class RegionLost(Action[LostArgs]):
         )
 
 
-class DatabaseReady(Action[RegionArgs]):
-    """The standby can take over: it answers, is in recovery, and its agent is there."""
+class ReadyArgs(Model):
+    """The database of `region`; with `follows`, it must stream from that region's at this moment."""
+
+    region: RegionName
+    follows: RegionName | None = None
+
+
+class DatabaseReady(Action[ReadyArgs]):
+    """The standby can take over: it answers, its agent is there, and before a hand-over it streams from the primary."""
 
     name: ClassVar[str] = "verify.standby-ready"
     summary: ClassVar[str] = "confirm that the standby database can take over"
-    Args = RegionArgs
+    Args = ReadyArgs
 
-    async def check(self, context: StepContext, args: RegionArgs) -> Check:
+    async def check(self, context: StepContext, args: ReadyArgs) -> Check:
         """A standby that answers, with an agent beside it."""
         deadline = context.remaining(at_most=_PROBE_SECONDS)
         status, agent = await asyncio.gather(
@@ -116,13 +123,22 @@ class DatabaseReady(Action[RegionArgs]):
             "lsn": None if status.lsn is None else format_lsn(status.lsn),
             "agent": "answers" if agent else "silent",
         }
-        return Check(status.reachable and agent is not None, observed, f"the database of {args.region}")
+        if not status.reachable or agent is None:
+            return Check(False, observed, f"the database of {args.region}")
+        if args.follows is None or status.in_recovery is False:
+            return Check(True, observed)
+        # A clean stop sends its last records to those who stream: who does not then can never finish the hand-over.
+        seen, limit = agent.replication, context.systems.playbook.thresholds.gates.replication_lag
+        lag = seen.lag_seconds if seen.streaming else None
+        observed |= {"streaming": seen.streaming, "lag_seconds": lag, "lag_bytes": seen.lag_bytes}
+        close = lag is not None and lag < limit.total_seconds()
+        return Check(close, observed, f"{args.region} to stream from {args.follows}")
 
-    async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:  # noqa: ARG002
+    async def act(self, context: StepContext, args: ReadyArgs) -> Mapping[str, Any]:  # noqa: ARG002
         """Nothing is done: waiting is all."""
         return {}
 
-    def manual(self, playbook: Playbook, args: RegionArgs) -> Manual:
+    def manual(self, playbook: Playbook, args: ReadyArgs) -> Manual:
         """By hand."""
         region = playbook.regions[args.region]
         return Manual(
@@ -166,7 +182,7 @@ class Checkpoint(Action[RegionArgs]):
 class PromoteArgs(Model):
     """Promote `region` under `epoch`."""
 
-    region: str
+    region: RegionName
     epoch: int
 
 
@@ -209,7 +225,7 @@ class PromotePostgres(Action[PromoteArgs]):
         pod = f"{region.postgres.statefulset}-0"
         return Manual(
             commands=(
-                f'curl -fsS -X POST {region.agent.url}/v1/promote -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f'curl -fsS -X POST {region.agent.url}/v1/promote -H "Authorization: Bearer {agent_key(args.region)}" '
                 f"-H 'Content-Type: application/json' -d '{{\"epoch\": {args.epoch}, \"min_lsn\": null}}'",
                 f"kubectl --context={region.kubernetes.context} exec {pod} -n {region.kubernetes.namespace} -- "
                 f"psql -U {region.postgres.user} -c 'SELECT pg_is_in_recovery()'",
@@ -225,8 +241,8 @@ class PromotePostgres(Action[PromoteArgs]):
 class FollowArgs(Model):
     """`region` follows `primary` as a standby under `epoch`."""
 
-    region: str
-    primary: str
+    region: RegionName
+    primary: RegionName
     epoch: int
 
 
@@ -270,7 +286,7 @@ class FollowPrimary(Action[FollowArgs]):
         return Manual(
             commands=(
                 f"{psql(primary)} -c \"SELECT * FROM pg_create_physical_replication_slot('{slot}')\"",
-                f'curl -fsS -X POST {region.agent.url}/v1/follow -H "Authorization: Bearer $HMSDR_AGENT_KEY" '
+                f'curl -fsS -X POST {region.agent.url}/v1/follow -H "Authorization: Bearer {agent_key(args.region)}" '
                 f"-H 'Content-Type: application/json' -d '{{\"epoch\": {args.epoch}, "
                 f'"primary_host": "{primary.host}", "primary_port": {primary.port}, "slot": "{slot}"}}\'',
                 f"{psql(primary)} -c 'SELECT application_name, state, replay_lsn FROM pg_stat_replication'",
@@ -284,14 +300,19 @@ class FollowPrimary(Action[FollowArgs]):
 
 
 class VerifyArgs(Model):
-    """Prove the primary of `region`; `tables` are counted."""
+    """Prove the primary of `region`; `tables` are counted, by default those of all services."""
 
-    region: str
-    tables: tuple[str, ...]
+    region: RegionName
+    tables: tuple[str, ...] = ()
+
+    def chosen(self, playbook: Playbook) -> tuple[str, ...]:
+        """The tables that are counted."""
+        every = (table for service in playbook.services.values() for table in service.tables)
+        return self.tables or tuple(dict.fromkeys(every))
 
 
 class VerifyDatabase(Action[VerifyArgs]):
-    """The new primary writes, its tables can be read, and who follows it is shown (DB-4, FM-4)."""
+    """The new primary writes, its tables can be read and are not damaged, and who follows it is shown (DB-4, FM-4)."""
 
     name: ClassVar[str] = "postgres.verify"
     summary: ClassVar[str] = "verify the primary: writes, counts, followers"
@@ -304,16 +325,23 @@ class VerifyDatabase(Action[VerifyArgs]):
         status = await postgres.status(deadline=deadline)
         if not status.reachable or status.in_recovery:
             return Check(False, {"found": status.found or "in recovery"}, f"a primary in {args.region}")
-        counts = await postgres.counts(args.tables, deadline=deadline)
+        counts = await postgres.counts(args.chosen(context.systems.playbook), deadline=deadline)
         followers = await postgres.replication(deadline=deadline)
+        slots = await postgres.slots(deadline=deadline)
+        damage = await postgres.integrity(deadline=deadline)
         return Check(
-            True,
+            # An invalid index is work for tomorrow: the rows are all there.
+            damage.checksum_failures == 0,
             {
+                "checksum_failures": damage.checksum_failures,
+                "invalid_indexes": damage.invalid_indexes,
+                "slots": {slot.name: slot.wal_status for slot in slots if slot.kind == "physical"},
                 "lsn": None if status.lsn is None else format_lsn(status.lsn),
                 "timeline": status.timeline,
                 "counts": counts,
                 "followers": [f"{item.name} {item.state}" for item in followers],
             },
+            f"undamaged data ({damage.checksum_failures} pages whose checksum failed)",
         )
 
     async def act(self, context: StepContext, args: VerifyArgs) -> Mapping[str, Any]:  # noqa: ARG002
@@ -324,7 +352,8 @@ class VerifyDatabase(Action[VerifyArgs]):
         """The source's own lines."""
         postgres = playbook.regions[args.region].postgres
         counts = tuple(
-            f"{psql(postgres)} -d {postgres.database} -c 'SELECT COUNT(*) FROM {t};'" for t in args.tables
+            f"{psql(postgres)} -d {postgres.database} -c 'SELECT COUNT(*) FROM {t};'"
+            for t in args.chosen(playbook)
         )
         return Manual(
             (*counts, f"{psql(postgres)} -c 'SELECT * FROM pg_stat_replication;'"),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hmsdr.drivers.errors import PermanentError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.action import Action, Check, Manual, StepContext, UndoableAction
+from hmsdr.runbook.action import Action, Check, Manual, RegionName, ServiceName, StepContext, UndoableAction
 
 _CALL_SECONDS = 5.0
 
@@ -20,8 +20,8 @@ _CALL_SECONDS = 5.0
 class PointArgs(Model):
     """The applications of `region` use the stores of `stores`."""
 
-    region: str
-    stores: str
+    region: RegionName
+    stores: RegionName
     database: bool = True
     cache: bool = True
 
@@ -45,22 +45,26 @@ class PointApplications(UndoableAction[PointArgs]):
     async def act(self, context: StepContext, args: PointArgs) -> Mapping[str, Any]:
         """Set the environment of each deployment that differs, together."""
         wanted = _hosts(context.systems.playbook, args)
-        before = await self._found(context, args)
+        found = await self._found(context, args)
         kubernetes = context.systems.kubernetes(args.region)
         deadline = context.remaining(at_most=_CALL_SECONDS)
         await asyncio.gather(
             *(
                 kubernetes.set_env(name, wanted, deadline=deadline)
-                for name, env in before.items()
+                for name, env in found.items()
                 if env != wanted
             )
         )
-        return {"before": before}
+        return {"changed": sorted(name for name, env in found.items() if env != wanted)}
 
-    async def undo(self, context: StepContext, args: PointArgs, output: Mapping[str, Any]) -> None:
+    async def remember(self, context: StepContext, args: PointArgs) -> Mapping[str, Any]:
+        """The hosts of each deployment."""
+        return {"hosts": await self._found(context, args)}
+
+    async def undo(self, context: StepContext, args: PointArgs, before: Mapping[str, Any]) -> None:
         """Put back the hosts that were there."""
         kubernetes = context.systems.kubernetes(args.region)
-        for name, env in output.get("before", {}).items():
+        for name, env in before["hosts"].items():
             values = {key: value for key, value in env.items() if value is not None}
             await kubernetes.set_env(name, values, deadline=context.remaining(at_most=_CALL_SECONDS))
 
@@ -89,44 +93,47 @@ class PointApplications(UndoableAction[PointArgs]):
 class ScaleArgs(Model):
     """`service` of `region` runs as many pods as the `role` asks for."""
 
-    region: str
-    service: str
-    role: str
+    region: RegionName
+    service: ServiceName
+    role: Literal["active", "standby"]
 
 
 class ScaleDeployment(UndoableAction[ScaleArgs]):
     """Scale a service for its region's role."""
 
     name: ClassVar[str] = "kubernetes.scale"
-    summary: ClassVar[str] = "scale a service up to what the active region runs"
+    summary: ClassVar[str] = "scale a service to what its region's role asks for"
     Args = ScaleArgs
 
     async def check(self, context: StepContext, args: ScaleArgs) -> Check:
         """Are as many pods asked for?"""
         wanted = _replicas(context.systems.playbook, args)
         found = (await self._deployment(context, args)).replicas
-        return Check(
-            found >= wanted, {"replicas": found, "wanted": wanted}, f"{wanted} pods of {args.service}"
-        )
+        # An active region may have been scaled up by others; nothing is taken away from it.
+        enough = found >= wanted if args.role == "active" else found == wanted
+        return Check(enough, {"replicas": found, "wanted": wanted}, f"{wanted} pods of {args.service}")
 
     async def act(self, context: StepContext, args: ScaleArgs) -> Mapping[str, Any]:
         """Scale."""
         playbook = context.systems.playbook
-        before = (await self._deployment(context, args)).replicas
+        wanted = _replicas(playbook, args)
         await context.systems.kubernetes(args.region).scale(
             playbook.services[args.service].deployment,
-            _replicas(playbook, args),
+            wanted,
             deadline=context.remaining(at_most=_CALL_SECONDS),
         )
-        return {"before": before}
+        return {"replicas": wanted}
 
-    async def undo(self, context: StepContext, args: ScaleArgs, output: Mapping[str, Any]) -> None:
+    async def remember(self, context: StepContext, args: ScaleArgs) -> Mapping[str, Any]:
+        """How many pods are asked for."""
+        return {"replicas": (await self._deployment(context, args)).replicas}
+
+    async def undo(self, context: StepContext, args: ScaleArgs, before: Mapping[str, Any]) -> None:
         """Back to the pods there were."""
-        if "before" in output:
-            name = context.systems.playbook.services[args.service].deployment
-            await context.systems.kubernetes(args.region).scale(
-                name, int(output["before"]), deadline=context.remaining(at_most=_CALL_SECONDS)
-            )
+        name = context.systems.playbook.services[args.service].deployment
+        await context.systems.kubernetes(args.region).scale(
+            name, int(before["replicas"]), deadline=context.remaining(at_most=_CALL_SECONDS)
+        )
 
     async def _deployment(self, context: StepContext, args: ScaleArgs) -> Any:
         name = context.systems.playbook.services[args.service].deployment
@@ -157,7 +164,7 @@ class ScaleDeployment(UndoableAction[ScaleArgs]):
 class ReadyArgs(Model):
     """The services of `region` are rolled out and ready."""
 
-    region: str
+    region: RegionName
 
 
 class DeploymentsReady(Action[ReadyArgs]):

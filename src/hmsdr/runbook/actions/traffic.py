@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.action import Action, Check, Manual, StepContext
+from hmsdr.runbook.action import Action, Check, Manual, RegionName, ServiceName, StepContext
 
 
 class ShiftArgs(Model):
     """All traffic goes to `to`; the records carry `epoch`."""
 
-    to: str
+    to: RegionName
     epoch: int
 
 
@@ -26,12 +26,13 @@ class ShiftTraffic(Action[ShiftArgs]):
     Args = ShiftArgs
 
     async def check(self, context: StepContext, args: ShiftArgs) -> Check:
-        """Do the records say so?"""
-        dns = context.systems.dns()
-        found = await dns.weights(deadline=context.remaining(at_most=5))
+        """Do the records say so, and under this epoch? Right weights with an old epoch would let an old change match."""
+        found, epoch = await context.systems.dns().carried(deadline=context.remaining(at_most=5))
         weights = {name: item.weight for name, item in found.items()}
         return Check(
-            weights == _weights(context.systems.playbook, args.to), {"weights": weights}, "the new weights"
+            weights == _weights(context.systems.playbook, args.to) and epoch == args.epoch,
+            {"weights": weights, "epoch": epoch},
+            "the new weights and epoch",
         )
 
     async def act(self, context: StepContext, args: ShiftArgs) -> Mapping[str, Any]:
@@ -50,7 +51,7 @@ class ShiftTraffic(Action[ShiftArgs]):
         return Check(True, {"weights": _weights(context.systems.playbook, args.to)})
 
     def manual(self, playbook: Playbook, args: ShiftArgs) -> Manual:
-        """By hand: the weights as one batch of upserts."""
+        """By hand: the weights and the epoch as one batch of upserts."""
         traffic = playbook.traffic
         endpoint = f" --endpoint-url {playbook.aws.endpoint_url}" if playbook.aws.endpoint_url else ""
         changes = [
@@ -67,6 +68,17 @@ class ShiftTraffic(Action[ShiftArgs]):
             }
             for name, weight in _weights(playbook, args.to).items()
         ]
+        changes.append(
+            {
+                "Action": "UPSERT",
+                "ResourceRecordSet": {
+                    "Name": traffic.epoch_record,
+                    "Type": "TXT",
+                    "TTL": traffic.ttl,
+                    "ResourceRecords": [{"Value": f'"epoch={args.epoch}"'}],
+                },
+            }
+        )
         batch = json.dumps({"Changes": changes})
         return Manual(
             (
@@ -74,9 +86,9 @@ class ShiftTraffic(Action[ShiftArgs]):
                 "--query 'HostedZones[0].Id' --output text)",
                 f'aws route53{endpoint} change-resource-record-sets --hosted-zone-id "$ZONE" '
                 f"--change-batch '{batch}'",
-                f"dig +short {traffic.record}",
+                f"getent ahostsv4 {traffic.record}",
             ),
-            f"after the TTL ({traffic.ttl} s) dig answers {playbook.regions[args.to].ingress.address}",
+            f"after the TTL ({traffic.ttl} s) it answers {playbook.regions[args.to].ingress.address}",
             (
                 "Throttled: wait a second and repeat; the batch may be sent again.",
                 "Route 53's control plane does not answer: it lives in us-east-1. Health-checked records made "
@@ -85,11 +97,55 @@ class ShiftTraffic(Action[ShiftArgs]):
         )
 
 
+class RecordsArgs(Model):
+    """The records of both regions, `to` among them, can be changed."""
+
+    to: RegionName
+
+
+class RecordsReady(Action[RecordsArgs]):
+    """Route 53 answers and has both records: known before anything depends on it, and the way there is open."""
+
+    name: ClassVar[str] = "dns.ready"
+    summary: ClassVar[str] = "confirm that the public record can be moved"
+    Args = RecordsArgs
+
+    async def check(self, context: StepContext, args: RecordsArgs) -> Check:
+        """Reads the records."""
+        found = await context.systems.dns().weights(deadline=context.remaining(at_most=5))
+        missing = sorted(set(context.systems.playbook.regions) - found.keys())
+        weights = {name: item.weight for name, item in found.items()}
+        return Check(
+            not missing and args.to in found, {"weights": weights}, f"a record for {', '.join(missing)}"
+        )
+
+    async def act(self, context: StepContext, args: RecordsArgs) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing is done: waiting is all."""
+        return {}
+
+    def manual(self, playbook: Playbook, args: RecordsArgs) -> Manual:  # noqa: ARG002 - both are looked at
+        """By hand."""
+        traffic = playbook.traffic
+        endpoint = f" --endpoint-url {playbook.aws.endpoint_url}" if playbook.aws.endpoint_url else ""
+        return Manual(
+            (
+                f"ZONE=$(aws route53{endpoint} list-hosted-zones-by-name --dns-name {traffic.hosted_zone} "
+                "--query 'HostedZones[0].Id' --output text)",
+                f'aws route53{endpoint} list-resource-record-sets --hosted-zone-id "$ZONE" '
+                f"--query \"ResourceRecordSets[?Name=='{traffic.record}.']\"",
+            ),
+            "one record for each region, with its SetIdentifier and Weight",
+            (
+                "It does not answer: Route 53's control plane lives in us-east-1. The data-plane records move by health.",
+            ),
+        )
+
+
 class AnswersArgs(Model):
     """`service` answers through the public name, from `region`."""
 
-    service: str
-    region: str
+    service: ServiceName
+    region: RegionName
 
 
 class ServiceAnswers(Action[AnswersArgs]):

@@ -1,0 +1,332 @@
+"""A run from judging its gates to its end: what the command line, the drill and the controller share (FM-1, FM-3).
+
+Gates are judged in decide/, the plan is frozen and run by the runner; here they are put in order, on one store, by
+one runner at a time. Nothing is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from hmsdr.decide.gates import Gate, evaluate, refusing
+from hmsdr.drivers.errors import DriverError
+from hmsdr.errors import RefusedError
+from hmsdr.log.events import Event
+from hmsdr.log.opening import open_store
+from hmsdr.log.store import Store, StoreError
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook import definition
+from hmsdr.runbook.catalogue import installed
+from hmsdr.runbook.freeze import freeze
+from hmsdr.runbook.observe import mode_of, observations
+from hmsdr.runbook.place import runners_place
+from hmsdr.runbook.plan import Mode, Plan
+from hmsdr.runbook.runner import Runner
+from hmsdr.runbook.state import RunState, RunStatus, fold
+from hmsdr.runbook.systems import Systems
+
+REGIONAL = "regional-failover"
+GRANT = "authority.grant"
+"""The action that gives the right to write to another instance."""
+_PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan and what was observed when it was made."""
+
+    plan: Plan
+    gates: tuple[Gate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Gates that a named person overrules for a reason; kept with the run for good."""
+
+    gates: tuple[str, ...] = ()
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told while it goes on: gates judged, run begun, the fold after each event, what a step waits for."""
+
+    on_gates: Callable[[Sequence[Gate]], None] = field(default=lambda _gates: None)
+    on_start: Callable[[Plan, str], None] = field(default=lambda _plan, _run: None)
+    on_change: Callable[[RunState], None] = field(default=lambda _state: None)
+    on_progress: Callable[[str, str], None] = field(default=lambda _step, _text: None)
+
+
+async def prepare(
+    playbook: Playbook,
+    systems: Systems,
+    parameters: Mapping[str, str],
+    *,
+    runbook: str = REGIONAL,
+) -> Prepared:
+    """Observe, judge the gates, freeze the plan. Changes nothing.
+
+    Gates are those of FM-1; a runbook that moves no right to write has none.
+
+    Raises:
+        RefusedError: no such runbook or region, or failing over to itself, or the wrong way round.
+    """
+    found = definition.load(definition.find(runbook))
+    record = await systems.authority.read_authority()
+    catalogue = installed()
+
+    def frozen(mode: Mode, epoch: int) -> Plan:
+        return freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch)
+
+    # Frozen once before anything is asked, so that wrong names are refused at once.
+    plan = frozen("unplanned", record.epoch)
+    _refuse_way_back(plan, playbook)
+    if GRANT not in {step.action for step in plan.steps()}:
+        return Prepared(plan, ())
+    if not {"from", "to"} <= parameters.keys():
+        raise RefusedError(
+            f"planning {runbook}",
+            f"it grants the right to write and has no parameters 'from' and 'to' (it has: {', '.join(parameters)})",
+            "Name its regions so: the gates of a failover are about them",
+        )
+    source, target = parameters["from"], parameters["to"]
+    holder, epoch = record.holder, record.epoch
+    if holder is not None and holder.instance == playbook.regions[target].postgres.instance:
+        status = await systems.postgres(target).status(deadline=_PROBE_SECONDS)
+        if status.in_recovery is not True and not await _leads_to(systems, source):
+            raise RefusedError(
+                f"planning {runbook} from {source} to {target}",
+                f"{target} holds the right to write already (epoch {record.epoch})",
+                "Look at `hmsdr authority show`; did you mean the other direction?",
+            )
+        # A failover ended between its grant and the promotion, or the database went alone and now the users' region
+        # is lost: the plan of the epoch before the grant does the rest.
+        epoch -= 1
+    plan = frozen(await mode_of(systems, source), epoch)
+    seen = await observations(systems, source, target, _way_back(plan))
+    return Prepared(plan, evaluate(seen, playbook.thresholds.gates))
+
+
+async def _leads_to(systems: Systems, region: str) -> bool:
+    """Whether the public record sends users to `region`; what cannot be asked is no reason to go on."""
+    try:
+        weights = await systems.dns().weights(deadline=_PROBE_SECONDS)
+    except DriverError:
+        return False
+    return region in weights and weights[region].weight > 0
+
+
+def _refuse_way_back(plan: Plan, playbook: Playbook) -> None:
+    """A rollback plan that cannot be made is none.
+
+    Raises:
+        RefusedError: it names a runbook, a region or a parameter that is not there.
+    """
+    if plan.rollback is not None:
+        back = definition.load(definition.find(plan.rollback.runbook))
+        freeze(back, playbook, installed(), plan.rollback.parameters, mode="unplanned", epoch=plan.epoch)
+
+
+def _way_back(plan: Plan) -> str | None:
+    if plan.rollback is None:
+        return None
+    back = plan.rollback.parameters
+    where = f"from {back['from']} to {back['to']}" if {"from", "to"} <= back.keys() else ""
+    return f"{plan.rollback.runbook} {where}; before the right is taken away, undo of each step"
+
+
+async def launch(
+    playbook: Playbook,
+    parameters: Mapping[str, str],
+    *,
+    by: str,
+    runbook: str = REGIONAL,
+    overrides: Overrides = Overrides(),
+    context: Mapping[str, Any] | None = None,
+    watcher: Watcher = Watcher(),
+) -> RunState:
+    """Judge the gates and, when they allow it, run a runbook to its end.
+
+    Args:
+        playbook: the hospital's.
+        parameters: of the runbook; for a failover ``from`` and ``to``.
+        by: who asked for it, for the record.
+        runbook: a shipped one's name, or a file.
+        overrides: gates that are overruled.
+        context: what made it necessary, as JSON, for the record.
+        watcher: who is told.
+
+    Raises:
+        RefusedError: a gate refuses, another run is under way or unfinished, the parameters are wrong, or the journal
+            cannot be written to begin with.
+        StoreError: the journal cannot be written any more; nothing was done that it does not say.
+    """
+    begun: list[str] = []
+
+    def changed(state: RunState) -> None:
+        begun.append(state.run)
+        watcher.on_change(state)
+
+    async def run() -> RunState:
+        async with _opened(playbook) as (store, systems):
+            unfinished = await _has_unfinished(store)
+            async with runners_place(playbook, store, unfinished=unfinished) as term:
+                return await begin(
+                    store,
+                    systems,
+                    parameters,
+                    by=by,
+                    runbook=runbook,
+                    overrides=overrides,
+                    context=context,
+                    watcher=replace(watcher, on_change=changed),
+                    term=term,
+                )
+
+    try:
+        return await run()
+    except StoreError as error:
+        if begun:
+            raise
+        # A journal that does not take even the first event is a refusal: nothing was done.
+        raise RefusedError(error.doing, f"{error.found}; nothing was done", error.remedy) from error
+
+
+async def begin(
+    store: Store,
+    systems: Systems,
+    parameters: Mapping[str, str],
+    *,
+    by: str,
+    runbook: str = REGIONAL,
+    overrides: Overrides = Overrides(),
+    context: Mapping[str, Any] | None = None,
+    watcher: Watcher = Watcher(),
+    term: int | None,
+) -> RunState:
+    """The same for who has the runner's place already; `term` is the one to write under, None begins one.
+
+    Raises:
+        RefusedError: as for `launch`.
+        StoreError: as for `launch`.
+    """
+    refuse_unfinished(await store.read())
+    prepared = await prepare(systems.playbook, systems, parameters, runbook=runbook)
+    watcher.on_gates(prepared.gates)
+    refuse_gates(prepared.gates, overrides.gates)
+    name = new_run_name()
+    watcher.on_start(prepared.plan, name)
+    runner = _runner(store, systems, name, watcher, term)
+    return await runner.start(prepared.plan, by, _recorded(prepared.gates, overrides, context or {}))
+
+
+def _recorded(gates: Sequence[Gate], overrides: Overrides, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept with the run besides its plan."""
+    return {
+        "gates": [asdict(gate) for gate in gates],
+        "overrides": [
+            {"gate": gate, "reason": overrides.reason, "by": overrides.by} for gate in overrides.gates
+        ],
+        **context,
+    }
+
+
+@contextlib.asynccontextmanager
+async def _opened(playbook: Playbook) -> AsyncIterator[tuple[Store, Systems]]:
+    store = await open_store(playbook)
+    systems = Systems(playbook, store)
+    try:
+        yield store, systems
+    finally:
+        await systems.close()
+        await store.close()
+
+
+async def resume(playbook: Playbook, name: str, watcher: Watcher = Watcher()) -> RunState:
+    """Go on with run `name`, whose runner died.
+
+    Raises:
+        RefusedError: there is no such run, or its runner is alive.
+    """
+    async with _opened(playbook) as (store, systems):
+        unfinished = await _has_unfinished(store)
+        async with runners_place(playbook, store, unfinished=unfinished) as term:
+            return await go_on(store, systems, name, watcher, term=term)
+
+
+async def go_on(
+    store: Store, systems: Systems, name: str, watcher: Watcher = Watcher(), *, term: int | None
+) -> RunState:
+    """The same for who has the runner's place already.
+
+    Raises:
+        RefusedError: there is no such run.
+    """
+    state = fold(await store.read(subject=name))
+    if state is not None and state.status is RunStatus.RUNNING:
+        watcher.on_start(state.plan, name)
+    return await _runner(store, systems, name, watcher, term).resume()
+
+
+def _runner(store: Store, systems: Systems, name: str, watcher: Watcher, term: int | None) -> Runner:
+    return Runner(
+        store,
+        systems,
+        installed(),
+        name,
+        on_change=watcher.on_change,
+        on_progress=watcher.on_progress,
+        term=term,
+    )
+
+
+async def _has_unfinished(store: Store) -> bool:
+    return any(state.status is RunStatus.RUNNING for state in runs(await store.read()))
+
+
+def new_run_name() -> str:
+    """A name that sorts by time and is used once."""
+    return f"run-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def runs(events: Sequence[Event]) -> list[RunState]:
+    """Every run in `events`, in the order in which they were started."""
+    started = [event.subject for event in events if event.kind == "run.started"]
+    found = [fold(event for event in events if event.subject == name) for name in started]
+    return [state for state in found if state is not None]
+
+
+def refuse_unfinished(events: Sequence[Event]) -> None:
+    """Refuse to start while the log has a run that is not finished.
+
+    Raises:
+        RefusedError: there is one.
+    """
+    for state in runs(events):
+        if state.status is RunStatus.RUNNING:
+            raise RefusedError(
+                "starting a run",
+                f"run {state.run} ({state.plan.title}) is not finished, and its runner is gone",
+                f"`hmsdr run resume {state.run}`, or `hmsdr run abort {state.run}` and then resume",
+            )
+
+
+def refuse_gates(gates: Sequence[Gate], overrides: Sequence[str] = ()) -> None:
+    """Refuse while a gate is closed that is not overruled.
+
+    Raises:
+        RefusedError: with every closed gate and the first one's remedy.
+    """
+    closed = refusing(gates, overrides)
+    if closed:
+        raise RefusedError(
+            "starting the run",
+            "; ".join(f"gate {gate.name} {gate.state}: {gate.observed}" for gate in closed),
+            f"{closed[0].remedy}. To overrule: --override {closed[0].name} --reason TEXT --by NAME",
+        )
