@@ -201,7 +201,13 @@ class Hospital:
         async def streaming() -> bool:
             return (await self.west.status()).replication.streaming
 
-        await until("west streams", streaming)
+        try:
+            await until("west streams", streaming)
+        except AssertionError as error:
+            ended = [agent.poll() for agent in self.west.agents]
+            raise AssertionError(
+                f"{error}; agents ended with {ended}; log: {self.west.log()[-3000:]}"
+            ) from None
 
     async def close(self) -> None:
         for region in (self.east, self.west):
@@ -225,7 +231,8 @@ Open = Callable[..., Awaitable[Hospital]]
 def free_network() -> str:
     """The first three octets of a loopback network where nobody listens."""
     for _ in range(200):
-        net = f"127.90.{random.randrange(1, 255)}"
+        # Labs have 127.64 to 127.127.
+        net = f"127.{random.randrange(140, 150)}.{random.randrange(1, 255)}"
         with socket.socket() as probe:
             try:
                 probe.bind((f"{net}.250", 5432))

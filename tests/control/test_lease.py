@@ -113,11 +113,12 @@ async def test_the_holder_that_is_revoked_fences_itself_in_order(hospital: Open)
     assert here.east.processes() == {}
 
 
-async def test_without_the_store_it_dies_before_the_waiter_goes_on_and_comes_back_with_it(
+async def test_without_store_and_peer_it_dies_before_the_waiter_goes_on_and_comes_back_with_the_store(
     hospital: Open,
 ) -> None:
     here = await hospital(lease="2s")
     await here.east_is_primary()
+    here.west.kill_agent()
     blocker = sqlite3.connect(here.store.path, isolation_level=None, timeout=10)
     blocker.execute("BEGIN IMMEDIATE")  # nobody else can write
     last_renewal_at_most = boottime()

@@ -144,7 +144,7 @@ async def test_a_new_life_of_the_agent_takes_the_lease_over_and_no_other_instanc
 
 async def test_a_revoked_or_unwanted_lease_is_not_renewed() -> None:
     store = held()
-    lease = Lease(store, US, 0.05, wanted=lambda record: record.epoch > 1)
+    lease = Lease(store, US, 0.05, fenced_epoch=lambda: 1)
     assert await lease.renew(1) is Renewal.NOT_OURS
     lease = Lease(store, US, 0.05)
     assert await lease.renew(1) is Renewal.HELD

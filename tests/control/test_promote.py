@@ -59,6 +59,25 @@ async def test_an_epoch_that_is_not_ours_or_is_old_is_refused_and_changes_nothin
     assert (await here.west.status()).accepted_epoch == 2
 
 
+@pytest.mark.req("DB-2", "FA-4")
+async def test_a_standby_that_is_promoted_around_its_agent_is_killed_and_stays_down(hospital: Open) -> None:
+    """`SELECT pg_promote()` by whoever may: a second writer, which nobody gave the right."""
+    here = await hospital()
+    await here.east_is_primary()
+    await here.west.ask("SELECT pg_promote(true, 10)")
+
+    async def down() -> bool:
+        return (await here.west.status()).database.state in ("stopped", "fenced")
+
+    await until("the second writer is dead", down)
+    assert "without its agent" in ((await here.west.status()).database.held or "")
+    assert not here.west.processes()
+    await here.east.ask("INSERT INTO patients (name) VALUES ('the holder writes on') RETURNING id")
+    order = {"epoch": 1, "primary_host": here.east.host, "primary_port": 5432, "slot": "us_west_2_slot"}
+    answer = await here.west.client.follow(**order, deadline=60)  # type: ignore[arg-type]
+    assert (answer.rewound, answer.streaming) == (True, True)
+
+
 @pytest.mark.req("DB-2")
 async def test_commits_that_were_asked_for_are_waited_for_and_then_missed(hospital: Open) -> None:
     here = await hospital()

@@ -22,9 +22,13 @@ from hmsdr.control.follow import follow
 from hmsdr.control.guarding import Guarding
 from hmsdr.control.lease import Lease, Renewal
 from hmsdr.control.logs import log
+from hmsdr.control.proctable import boottime
+from hmsdr.control.relaying import Peer, ask_peer
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.state import FenceReceipt, Promotion, StateFile, Upstream
-from hmsdr.decide.authority import Authority, Holder, Phase
+from hmsdr.decide.authority import Holder, Phase
+from hmsdr.decide.tenure import Standing, may_start_writable, standing
+from hmsdr.drivers.agent import AgentClient
 from hmsdr.drivers.errors import DriverError, TemporaryError
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.store import AuthorityStore
@@ -52,7 +56,9 @@ class Agent:
         self.store = store
         self.memory = StateFile(config.state_directory / "agent.json", config.instance.instance)
         self.holder = Holder(config.instance.instance, uuid.uuid4().hex[:12])
-        self.lease = Lease(store, self.holder, config.drift_margin, self._wanted)
+        self.lease = Lease(store, self.holder, config.drift_margin, lambda: self.memory.state.fenced_epoch)
+        self.as_peer = Peer(store, self.lease, self.memory, config.lease, config.drift_margin)
+        self._peer = AgentClient(config.peer)
         guarding = Guarding(
             config.state_directory / "guard.map",
             config.data_directory,
@@ -94,6 +100,7 @@ class Agent:
             for task in (stopping, *loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(stopping, *loops, *self._tasks, return_exceptions=True)
+            await self._peer.close()
         async with self.lock:
             await self.database.stop(self.config.stop_deadline)
             self.database.guarding.release()
@@ -121,13 +128,28 @@ class Agent:
             self._wake.set()
 
     async def promote(self, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
-        """Promote the database under `epoch`, see `hmsdr.control.promote`."""
+        """Promote the database under `epoch`, see `hmsdr.control.promote`; not before a promise is over (rule 7)."""
+        await self._until_unbound(epoch)
         async with self.lock:
-            promotion, already = await promoting.promote(self.database, epoch, min_lsn)
+            promotion, already = await promoting.promote(
+                self.database, epoch, min_lsn, bound_for=self.as_peer.bound_for
+            )
             if not already:
                 self.held = ""
                 self._spawn(promoting.settle(self.database))
             return promotion, already
+
+    async def _until_unbound(self, epoch: int) -> None:
+        """What was promised is kept: at most one lease, and the order is carried out."""
+        if epoch <= self.memory.state.promoted_epoch:
+            return
+        if (left := self.as_peer.bound_for()) > 0:
+            log("promote.bound", level="warning", epoch=epoch, seconds=round(left, 3))
+            await asyncio.sleep(left)
+
+    async def relay(self, epoch: int, holder: Holder) -> dict[str, Any]:
+        """Help the other side, which cannot reach the store, see `hmsdr.control.relaying`."""
+        return await self.as_peer.relay(epoch, holder)
 
     async def follow(self, epoch: int, upstream: Upstream) -> dict[str, Any]:
         """Make the database a standby of `upstream`, see `hmsdr.control.follow`."""
@@ -190,9 +212,6 @@ class Agent:
             return str(database.role)
         return "fenced" if self.memory.state.stopped and self.memory.state.fence is not None else "stopped"
 
-    def _wanted(self, record: Authority) -> bool:
-        return not self.memory.state.fenced(record.epoch)
-
     async def _boot(self) -> None:
         """Adopt what an earlier life left running, or make sure that nothing of it runs."""
         database = self.database
@@ -219,6 +238,9 @@ class Agent:
         quarter = self.config.lease / 4
         while True:
             outcome = await self.lease.renew(max(0.05, quarter))
+            if outcome is Renewal.UNCLEAR and self.database.writable:
+                await ask_peer(self._peer, self.lease, self.config.lease)
+                outcome = self._as_told(outcome)
             if self.database.writable:
                 await self._guarded(outcome)
             self._wake.set()
@@ -229,40 +251,38 @@ class Agent:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._renew_now.wait(), pause)
 
+    def _as_told(self, outcome: Renewal) -> Renewal:
+        """What the peer relayed may be a refusal as good as the store's own."""
+        record, epoch = self.lease.record, self.lease.epoch
+        if record is None or epoch is None:
+            return outcome
+        taken = record.epoch > epoch or (record.epoch == epoch and record.phase is not Phase.HELD)
+        return Renewal.NOT_OURS if taken else outcome
+
     async def _guarded(self, outcome: Renewal) -> None:
         """What the last renewal means for a database that may be writable."""
         database = self.database
-        if outcome is Renewal.NOT_OURS:
-            record = self.lease.record
-            in_time = (
-                record is not None
-                and record.phase is Phase.REVOKING
-                and record.holder is not None
-                and record.holder.instance == self.holder.instance
-                and self.lease.seconds_left() > 0
-            )
-            log("lease.lost", level="warning", phase=record.phase if record else None, clean=in_time)
-            await self._report(
-                self.fence(self.memory.state.accepted_epoch, clean=in_time, reason="lease lost")
-            )
+        now = standing(
+            self.lease.tenure,
+            boottime(),
+            refused=outcome is Renewal.NOT_OURS,
+            published=database.guarding.file.deadline(),
+        )
+        if now in (Standing.STOP_CLEANLY, Standing.STOP_NOW):
+            record, clean = self.lease.record, now is Standing.STOP_CLEANLY
+            log("lease.lost", level="warning", phase=record.phase if record else None, clean=clean)
+            await self._report(self.fence(self.memory.state.accepted_epoch, clean=clean, reason="lease lost"))
             return
-        published = database.guarding.file.deadline()
-        if self.lease.seconds_left() > 0 and (published is None or published > self.lease_now()):
+        if now is Standing.GO_ON:
             database.guarding.publish(self.lease.deadline)
             if not database.guarding.alive:
                 await self._report(database.guarding.ensure())
             return
-        # The deadline passed: the guard kills as well, whoever is first. A renewal that came after it is too late.
         log("lease.expired", level="error", epoch=self.memory.state.accepted_epoch)
         await database.server.kill(self.config.kill_deadline)
         async with self.lock:
             if database.writable:
                 await self._report(self._put_down())
-
-    @staticmethod
-    def lease_now() -> float:
-        """Now, on the clock of every deadline."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def _put_down(self) -> None:
         await self.database.kill()
@@ -292,19 +312,20 @@ class Agent:
             return
         if database.role is Role.PRIMARY:
             return
-        epoch = self.lease.epoch
-        entitled = (
-            epoch is not None
-            and epoch == state.promoted_epoch
-            and self.lease.live(epoch)
-            and not state.fenced(epoch)
+        entitled = may_start_writable(
+            self.lease.tenure,
+            boottime(),
+            promoted_epoch=state.promoted_epoch,
+            fenced_epoch=state.fenced_epoch,
         )
         if entitled:
             if database.role is Role.STANDBY:
                 await database.stop(self.config.stop_deadline)
             await database.start_primary()
             with suppress(DriverError):
-                await database.sql.claim_epoch(epoch or 0, self.holder.instance, deadline=_ASK_SECONDS)
+                await database.sql.claim_epoch(
+                    state.promoted_epoch, self.holder.instance, deadline=_ASK_SECONDS
+                )
             self._spawn(promoting.settle(database))
         elif database.role is Role.STOPPED:
             await database.start_standby()
@@ -338,8 +359,25 @@ class Agent:
                 primary = database.role is Role.PRIMARY
                 if primary:
                     await database.meter.beat(self.holder.instance, _MEASURE_SECONDS)
-                await database.meter.measure(primary=primary, deadline=_MEASURE_SECONDS)
+                seen = await database.meter.measure(primary=primary, deadline=_MEASURE_SECONDS)
+                if seen.in_recovery is False and database.role is Role.STANDBY:
+                    await self._report(self._end_what_others_promoted())
             await asyncio.sleep(_MEASURE_SECONDS)
+
+    async def _end_what_others_promoted(self) -> None:
+        """Kill a standby that somebody promoted around the agent (SAFETY rule 5): it has no right to write.
+
+        It stays down: it went its own way, and promoted later it would lose what the holder wrote meanwhile.
+        """
+        async with self.lock:
+            database = self.database
+            ours = database.role is not Role.STANDBY or database.writable
+            if ours or await database.sql.in_recovery(deadline=_ASK_SECONDS):
+                return
+            self.held = "it was promoted without its agent, and has no right to write; `follow` rewinds it"
+            log("database.promoted_by_others", level="error", why=self.held)
+            await self._put_down()
+            self.memory.change(stopped=True)
 
     def renew_soon(self) -> None:
         """Look at the record now instead of at the next quarter of the lease."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -13,12 +13,26 @@ from aiohttp import web
 from hmsdr.control import byhand
 from hmsdr.control.agent import Agent
 from hmsdr.control.logs import log
+from hmsdr.control.metrics import exposition
 from hmsdr.control.state import Upstream
-from hmsdr.decide.authority import AuthorityRefused
+from hmsdr.decide.authority import AuthorityRefused, Holder
+from hmsdr.drivers.agent_auth import (
+    LIFE,
+    NONCE,
+    OTHER_LIFE,
+    SCHEME,
+    SIGNATURE,
+    Seen,
+    same,
+    sign_answer,
+    sign_request,
+)
 from hmsdr.errors import HmsdrError, RefusedError
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LIMIT = 64 * 1024
+_OPEN = ("/healthz", "/metrics")
+"""Asked by probes and by Prometheus, which have no key; they tell and change nothing."""
 
 
 class _BadRequest(Exception):  # noqa: N818 - an answer
@@ -27,14 +41,19 @@ class _BadRequest(Exception):  # noqa: N818 - an answer
 
 def application(agent: Agent) -> web.Application:
     """The application that serves `agent`."""
-    app = web.Application(middlewares=[_errors, _authenticated(agent.config.key)], client_max_size=_LIMIT)
+    key, life = agent.config.key, agent.holder.incarnation
+    app = web.Application(
+        middlewares=[_signed(key, life), _errors, _authenticated(key, life)], client_max_size=_LIMIT
+    )
     app.add_routes(
         [
             web.get("/healthz", _healthz),
+            web.get("/metrics", _metrics(agent)),
             web.get("/v1/status", _on(agent, _status)),
             web.post("/v1/fence", _on(agent, _fence)),
             web.post("/v1/promote", _on(agent, _promote)),
             web.post("/v1/follow", _on(agent, _follow)),
+            web.post("/v1/relay", _on(agent, _relay)),
             web.post("/v1/manual/stop", _on(agent, _manual_stop)),
             web.post("/v1/manual/promote", _on(agent, _manual_promote)),
         ]
@@ -47,6 +66,16 @@ def _on(agent: Agent, handle: Callable[[Agent, dict[str, Any]], Awaitable[dict[s
         order = await _order(request) if request.method == "POST" else {}
         # An order, once begun, is carried out even when who gave it hangs up: half a fence helps nobody.
         return web.json_response(await asyncio.shield(asyncio.ensure_future(handle(agent, order))))
+
+    return handler
+
+
+def _metrics(agent: Agent) -> _Handler:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=exposition(await agent.status()),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
 
     return handler
 
@@ -82,6 +111,15 @@ async def _follow(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
     return await agent.follow(_epoch(order), Upstream(host, port, slot))
 
 
+async def _relay(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    instance, incarnation = order.get("instance"), order.get("incarnation")
+    if not (isinstance(instance, str) and instance and isinstance(incarnation, str) and incarnation):
+        raise _BadRequest("expected instance (text) and incarnation (text) of the holder")
+    if instance == agent.holder.instance:
+        raise _BadRequest("that is this instance: nobody is its own peer")
+    return await agent.relay(_epoch(order), Holder(instance, incarnation))
+
+
 async def _manual_stop(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
     return await byhand.stop(agent)
 
@@ -91,10 +129,11 @@ async def _manual_promote(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _order(request: web.Request) -> dict[str, Any]:
-    if not request.can_read_body:
+    content = await request.read()
+    if not content:
         return {}
     try:
-        order = await request.json()
+        order = json.loads(content)
     except ValueError as error:
         raise _BadRequest(f"the body is not JSON: {error}") from error
     if not isinstance(order, dict):
@@ -109,19 +148,42 @@ def _epoch(order: dict[str, Any]) -> int:
     return epoch
 
 
-def _authenticated(key: str) -> Any:
-    expected = f"Bearer {key}".encode()
+def _authenticated(key: str, life: str) -> Any:
+    seen = Seen()
 
     @web.middleware
     async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode()
-        if request.path != "/healthz" and not hmac.compare_digest(given, expected):
+        given = request.headers.get("Authorization", "")
+        if request.path in _OPEN or same(f"Bearer {key}", given):
+            return await handler(request)
+        nonce, meant = request.headers.get(NONCE, ""), request.headers.get(LIFE, "")
+        expected = sign_request(key, request.method, request.path, nonce, meant, await request.read())
+        if not same(SCHEME + expected, given):
             return _problem(
                 401, request.path, "the key is missing or wrong", "Use the key of this region's agent"
             )
+        if request.method != "GET":
+            if meant != life:
+                return _problem(OTHER_LIFE, request.path, "the order is for an earlier life", "Order again")
+            if not seen.first_time(nonce):
+                return _problem(401, request.path, "this very order was given before", "Order again")
         return await handler(request)
 
     return check
+
+
+def _signed(key: str, life: str) -> Any:
+    @web.middleware
+    async def sign(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        response = await handler(request)
+        nonce = request.headers.get(NONCE, "")
+        if nonce and isinstance(response, web.Response):
+            body = response.body if isinstance(response.body, bytes) else b""
+            response.headers[LIFE] = life
+            response.headers[SIGNATURE] = sign_answer(key, nonce, life, response.status, body)
+        return response
+
+    return sign
 
 
 @web.middleware

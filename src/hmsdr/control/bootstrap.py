@@ -85,11 +85,12 @@ def initialise(
         with psycopg.connect(
             host=host, port=_PORT, dbname="postgres", user=superuser, autocommit=True
         ) as first:
-            first.execute(
-                psycopg.sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(
-                    psycopg.sql.Identifier(database)
+            if database != "postgres":
+                first.execute(
+                    psycopg.sql.SQL("CREATE DATABASE {} STRATEGY file_copy").format(
+                        psycopg.sql.Identifier(database)
+                    )
                 )
-            )
         with psycopg.connect(
             host=host, port=_PORT, dbname=database, user=superuser, autocommit=True
         ) as connection:

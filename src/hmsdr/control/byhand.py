@@ -47,6 +47,7 @@ async def stop(agent: Agent) -> dict[str, Any]:
             last_lsn=receipt.last_lsn,
             clean=receipt.clean,
             survivors=receipt.survivors,
+            unused=receipt.unused,
         )
         await _free(agent, proof)
     return asdict(receipt)
@@ -88,6 +89,7 @@ async def _freed(agent: Agent, record: Authority) -> Authority:
                 receipt.last_lsn,
                 receipt.clean,
                 receipt.survivors,
+                receipt.unused,
             ),
         )
     if agent.database.role is not Role.STANDBY:

@@ -12,7 +12,7 @@ from hmsdr.control.state import Upstream
 from hmsdr.errors import RefusedError
 from hmsdr.playbook.findings import nearest
 from hmsdr.playbook.model import Playbook
-from hmsdr.playbook.topology import PostgresInstance
+from hmsdr.playbook.topology import AgentEndpoint, PostgresInstance
 
 _LONGEST_SOCKET = 107
 _SOCKET_NAME = len("/.s.PGSQL.65535.lock")
@@ -37,7 +37,8 @@ class AgentConfig:
     """Whom to follow when nobody said otherwise: the other region's server."""
     other_slot: str
     """The slot that the other region's server follows us through, when we are the primary."""
-    store: Path
+    peer: AgentEndpoint
+    """The other region's agent (SAFETY rule 7)."""
     key: str
     lease: float
     drift_margin: float
@@ -69,7 +70,6 @@ class AgentConfig:
 
 def from_playbook(
     playbook: Playbook,
-    path: Path,
     region: str,
     *,
     data_directory: Path,
@@ -77,7 +77,7 @@ def from_playbook(
     on_crash: OnCrash,
     guard_command: tuple[str, ...] = (),
 ) -> AgentConfig:
-    """The configuration of the agent of `region`; `path` is the playbook's file.
+    """The configuration of the agent of `region`.
 
     Raises:
         RefusedError: there is no such region.
@@ -94,7 +94,7 @@ def from_playbook(
         instance=own.postgres,
         upstream=Upstream(other.postgres.host, other.postgres.port, own.postgres.slot),
         other_slot=other.postgres.slot,
-        store=path.resolve().parent / playbook.store.path,
+        peer=other.agent,
         key=own.agent.key.get_secret_value(),
         lease=playbook.database.lease.total_seconds(),
         drift_margin=playbook.database.drift_margin,

@@ -69,6 +69,8 @@ async def fence(database: Database, epoch: int, *, clean: bool, hurry: asyncio.E
         timeline=_timeline(database, control),
         clean=in_order,
         killed=killed,
+        # The accepted epoch is on disk before PostgreSQL is asked to promote: below it nothing was written.
+        unused=database.memory.state.accepted_epoch < epoch,
     )
     database.memory.change(fence=receipt, stopped=True)
     log("fence.confirmed", epoch=epoch, clean=receipt.clean, killed=killed, last_lsn=receipt.last_lsn)

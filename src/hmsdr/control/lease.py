@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 from hmsdr.control.proctable import boottime
-from hmsdr.decide.authority import Authority, AuthorityRefused, Holder, Phase, adopt, renew
+from hmsdr.decide.authority import Authority, AuthorityRefused, Holder, Phase
+from hmsdr.decide.tenure import Tenure, asks, promised, renewed
 from hmsdr.log.store import AuthorityStore, StoreError
 
 
@@ -33,7 +35,7 @@ class Lease:
         store: keeper of the authority record.
         holder: this instance and this life of its agent.
         drift_margin: largest difference of clock rates, as a fraction.
-        wanted: whether to renew this record at all (not when fenced under its epoch).
+        fenced_epoch: up to which epoch writing is over here for good; None when nothing was fenced.
     """
 
     def __init__(
@@ -41,32 +43,61 @@ class Lease:
         store: AuthorityStore,
         holder: Holder,
         drift_margin: float,
-        wanted: Callable[[Authority], bool] = lambda _: True,
+        fenced_epoch: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self.holder = holder
-        self.record: Authority | None = None
-        """The record as last read or written."""
-        self.deadline: float | None = None
-        """Until when we may write, in boot-time seconds; None when we hold nothing."""
-        self.epoch: int | None = None
-        """Epoch of `deadline`."""
+        self.tenure = Tenure(holder, drift_margin)
         self._store = store
-        self._drift_margin = drift_margin
-        self._wanted = wanted
+        self._fenced_epoch = fenced_epoch
         self._lock = asyncio.Lock()
+
+    @property
+    def holder(self) -> Holder:
+        """This instance and this life of its agent."""
+        return self.tenure.holder
+
+    @property
+    def record(self) -> Authority | None:
+        """The record as last read or written."""
+        return self.tenure.record
+
+    @property
+    def deadline(self) -> float | None:
+        """Until when we may write, in boot-time seconds; None when we hold nothing."""
+        return self.tenure.deadline
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of `deadline`."""
+        return self.tenure.epoch
 
     def seconds_left(self) -> float:
         """Seconds until the deadline; 0 when we hold nothing."""
-        return 0.0 if self.deadline is None else max(0.0, self.deadline - boottime())
+        return self.tenure.seconds_left(boottime())
 
     def live(self, epoch: int) -> bool:
         """Whether we may write under `epoch` now."""
-        return self.epoch == epoch and self.seconds_left() > 0
+        return self.tenure.live(epoch, boottime())
 
     def drop(self) -> None:
         """Give up what we hold here, without telling the store."""
-        self.deadline = None
-        self.epoch = None
+        self.tenure = replace(self.tenure, deadline=None, epoch=None)
+
+    def noticed(self, record: Authority) -> None:
+        """The record as somebody here read it just now: what is known of the right to write, never a renewal."""
+        if self.tenure.record is None or record.epoch >= self.tenure.record.epoch:
+            self.tenure = replace(self.tenure, record=record)
+
+    def relayed(self, record: Authority, asked: float) -> bool:
+        """The peer gave the record as it put or read it, asked for at `asked` (rule 7); whether that renews the right."""
+        self.noticed(record)
+        ours = record.holder == self.holder and record.phase is Phase.HELD and record.epoch == self.epoch
+        if ours:
+            self.tenure = renewed(self.tenure, record, asked)
+        return ours
+
+    def promised(self, epoch: int, asked: float, seconds: float) -> None:
+        """The peer promised `seconds` to the holder of `epoch`, asked for at `asked` (rule 7)."""
+        self.tenure = promised(self.tenure, epoch, asked, seconds)
 
     async def renew(self, deadline: float) -> Renewal:
         """One attempt, of at most `deadline` seconds. Also takes over what an earlier life of this agent held."""
@@ -75,24 +106,14 @@ class Lease:
             try:
                 async with asyncio.timeout(deadline):
                     record = await self._store.read_authority()
-                    self.record = record
+                    self.tenure = replace(self.tenure, record=record)
                     try:
-                        new = self._next(record)
+                        new = asks(self.tenure, record, fenced_epoch=self._fenced_epoch())
                     except AuthorityRefused:
                         return Renewal.NOT_OURS
                     if not await self._store.swap_authority(record, new):
                         return Renewal.UNCLEAR  # somebody changed it in between: the next attempt reads why
             except (StoreError, TimeoutError):
                 return Renewal.UNCLEAR
-            self.record = new
-            self.epoch = new.epoch
-            self.deadline = asked + new.lease_seconds * (1 - self._drift_margin)
+            self.tenure = renewed(self.tenure, new, asked)
             return Renewal.HELD
-
-    def _next(self, record: Authority) -> Authority:
-        if not self._wanted(record):
-            raise AuthorityRefused("fenced here under this epoch")
-        ours = record.phase is Phase.HELD and record.holder is not None
-        if ours and record.holder != self.holder:
-            return adopt(record, self.holder)
-        return renew(record, self.holder)

@@ -1,4 +1,4 @@
-"""One agent for one data directory (SAFETY rule 6): a lock that ends with its process, however that ends."""
+"""One agent for one data directory (SAFETY rule 6), one controller for one copy: locks that end with their process."""
 
 from __future__ import annotations
 
@@ -21,18 +21,28 @@ def lock_directories(data_directory: Path, state_directory: Path) -> tuple[int, 
     real = data_directory.resolve()
     names = (real.with_name(f".{real.name}.hmsdr-agent.lock"), state_directory.resolve() / "agent.lock")
     return tuple(
-        _lock(path, directory) for path, directory in zip(names, (real, state_directory), strict=True)
+        _lock(path, directory, "agent")
+        for path, directory in zip(names, (real, state_directory), strict=True)
     )
 
 
-def _lock(path: Path, directory: Path) -> int:
-    doing = f"starting an agent for {directory}"
+def lock_directory(directory: Path, what: str) -> int:
+    """Take the lock of `directory` for `what`; it is held while the descriptor that is given is open.
+
+    Raises:
+        RefusedError: another one has it, or the directory cannot be written.
+    """
+    return _lock(directory.resolve() / f"{what}.lock", directory, what)
+
+
+def _lock(path: Path, directory: Path, what: str) -> int:
+    doing = f"starting the {what} for {directory}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise RefusedError(
-            doing, f"{path}: {error.strerror}", "Make the directory writable for the agent"
+            doing, f"{path}: {error.strerror}", f"Make the directory writable for the {what}"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,8 +51,8 @@ def _lock(path: Path, directory: Path) -> int:
         os.close(descriptor)
         raise RefusedError(
             doing,
-            f"another agent (process {other or 'unknown'}) keeps it",
-            "Stop that one first; two must never share a database",
+            f"another {what} (process {other or 'unknown'}) keeps it",
+            "Stop that one first; two must never share it",
         ) from error
     with suppress(OSError):
         os.ftruncate(descriptor, 0)

@@ -21,6 +21,7 @@ class Measured:
 
     lsn: int | None = None
     timeline: int | None = None
+    in_recovery: bool | None = None
     streaming: bool = False
     lag_seconds: float | None = None
     lag_bytes: int | None = None
@@ -50,7 +51,9 @@ class Meter:
         if status is None or not status.reachable:
             self.stream_gone()
             return self.last
-        self.last = replace(self.last, lsn=status.lsn, timeline=status.timeline)
+        self.last = replace(
+            self.last, lsn=status.lsn, timeline=status.timeline, in_recovery=status.in_recovery
+        )
         self._at = time.monotonic()
         if primary:
             self.stream_gone()

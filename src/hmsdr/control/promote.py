@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hmsdr.control import pgconf
@@ -17,6 +18,7 @@ from hmsdr.control.logs import log
 from hmsdr.control.state import Promotion
 from hmsdr.decide.authority import Authority, AuthorityRefused, may_promote
 from hmsdr.decide.lsn import format_lsn
+from hmsdr.decide.tenure import Delivery, delivery
 from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.drivers.postgres import Postgres
 from hmsdr.errors import RefusedError
@@ -27,28 +29,37 @@ _REPLAY_SECONDS = 5.0
 _SQL_SECONDS = 2.0
 
 
-async def promote(database: Database, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
+async def promote(
+    database: Database, epoch: int, min_lsn: int | None, *, bound_for: Callable[[], float]
+) -> tuple[Promotion, bool]:
     """Promote it under `epoch`; gives the promotion and whether it had taken place before.
 
     Args:
         database: what is promoted; the caller holds the agent's lock.
         epoch: the epoch that was granted.
         min_lsn: refuse below this position (bytes of WAL); the record's own hand-over LSN holds as well.
+        bound_for: seconds for which a promise forbids to accept a grant (rule 7).
 
     Raises:
         RefusedError: the epoch is old or not ours, or commits that were handed over are missing.
-        TemporaryError: the store or the database does not answer.
+        TemporaryError: the store or the database does not answer, or a promise is not over.
     """
     began = time.monotonic()
     state = database.memory.state
     doing = f"promoting {state.instance} under epoch {epoch}"
-    if state.promotion is not None and state.promotion.epoch == epoch and not state.fenced(epoch):
+    kind = delivery(
+        epoch,
+        accepted_epoch=state.accepted_epoch,
+        promoted_epoch=state.promoted_epoch,
+        fenced_epoch=state.fenced_epoch,
+    )
+    if kind is Delivery.DONE_BEFORE and state.promotion is not None:
         return state.promotion, True
-    if epoch < state.accepted_epoch:
+    if kind is Delivery.OLD:
         raise RefusedError(
             doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"
         )
-    if state.fenced(epoch):
+    if kind is Delivery.FENCED:
         raise RefusedError(doing, "it was fenced under this epoch", "Grant it a new epoch first")
     record = await _authorised(database, doing, epoch)
     await database.guarding.ensure()
@@ -58,6 +69,8 @@ async def promote(database: Database, epoch: int, min_lsn: int | None) -> tuple[
     if standby:
         await _replayed(database, doing, record, epoch, max(min_lsn or 0, record.handover_lsn or 0))
     system = (await database.sql.status(deadline=_SQL_SECONDS)).system_identifier
+    if (left := bound_for()) > 0:  # nothing is awaited from here until the epoch is accepted
+        raise TemporaryError(doing, f"the other side was promised {left:.1f} s more", "Repeat the order")
     database.memory.change(accepted_epoch=epoch, stopped=False, system_identifier=system)
     database.arm()
     if standby:
@@ -109,13 +122,15 @@ async def _replayed(database: Database, doing: str, record: Authority, epoch: in
         may_promote(record, database.lease.holder, epoch, replayed)
     except AuthorityRefused as refusal:
         raise RefusedError(
-            doing, str(refusal), "Wait for replication, or give the right back to the old side"
+            doing,
+            str(refusal),
+            "If replication cannot be mended, give the right back to the old side: docs/agent.md, 'Back to the old side'",
         ) from refusal
     if replayed < needed:
         raise RefusedError(
             doing,
             f"it has replayed up to {format_lsn(replayed)}, asked for is {format_lsn(needed)}",
-            "Wait for replication, or give the right back to the old side",
+            "If replication cannot be mended, give the right back to the old side: docs/agent.md, 'Back to the old side'",
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hmsdr.decide.promise import Promise
 from hmsdr.errors import FailedError, RefusedError
 
 _FORMAT = 1
@@ -34,6 +35,8 @@ class FenceReceipt:
     clean: bool
     killed: int
     survivors: int = 0
+    unused: bool = False
+    """No promotion was ever accepted here under this epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class AgentState:
     promotion: Promotion | None = None
     upstream: Upstream | None = None
     system_identifier: int | None = None
+    promise: Promise | None = None
+    """The last that was given to the other side (SAFETY rule 7)."""
     stopped: bool = False
     """It was stopped on purpose (fenced): it stays down until it is promoted or told to follow."""
 
@@ -73,6 +78,11 @@ class AgentState:
     def promoted_epoch(self) -> int:
         """Epoch of the last promotion, 0 when there was none."""
         return self.promotion.epoch if self.promotion is not None else 0
+
+    @property
+    def fenced_epoch(self) -> int | None:
+        """Writing up to this epoch is over here for good; None when nothing was fenced."""
+        return self.fence.epoch if self.fence is not None else None
 
     def fenced(self, epoch: int) -> bool:
         """Whether writing under `epoch` is over here for good."""
@@ -139,6 +149,7 @@ def _load(path: Path, instance: str) -> AgentState:
                 "fence": FenceReceipt(**raw["fence"]) if raw["fence"] else None,
                 "promotion": Promotion(**raw["promotion"]) if raw["promotion"] else None,
                 "upstream": Upstream(**raw["upstream"]) if raw["upstream"] else None,
+                "promise": Promise(**raw["promise"]) if raw.get("promise") else None,
             }
         )
     except FileNotFoundError:

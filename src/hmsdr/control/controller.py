@@ -1,0 +1,233 @@
+"""A site's controller: it looks at both regions, tells the council, follows the log, and leads when nobody else does (FA-1..5).
+
+Crash-only: whatever it knows is in the store or can be seen again, so one that loses the lead, or cannot go on, ends, and whoever
+started it starts it anew. What it does as the leader is `hmsdr.control.leader`; here nothing is decided about a failover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from hmsdr.control.chronicle import Chronicle
+from hmsdr.control.leader import Heard, Leader, fresh
+from hmsdr.control.logs import log
+from hmsdr.control.observer import Observer
+from hmsdr.control.proctable import boottime
+from hmsdr.decide.leadership import Sighting, vacant, watched
+from hmsdr.decide.outage import Sight
+from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.sqlite import SqliteStore
+from hmsdr.log.store import Sitting, Store, StoreError
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.place import Lead, LeadLostError, patience
+from hmsdr.runbook.systems import Systems
+
+_ROUNDS = 6
+"""In a leader's patience, at least."""
+_TELL_SECONDS = 10.0
+SEEN = "region.seen"
+
+
+@dataclass
+class Standing:
+    """What the controller tells of itself: `/readyz`, `/metrics`."""
+
+    answered_at: float | None = None
+    """When the store answered last (boot-time clock)."""
+    copied: int = 0
+    """The last event that is in the local copy."""
+    leads: bool = False
+    term: int = 0
+    words: dict[str, float] = field(default_factory=dict)
+    """Age of each site's last word, in seconds."""
+
+
+class Controller:
+    """One life of the controller of `site`.
+
+    Args:
+        playbook: the hospital's.
+        site: where it stands: a region or the witness.
+        store: the store across sites.
+        copy: the local copy of its log.
+    """
+
+    def __init__(self, playbook: Playbook, site: str, store: Store, copy: SqliteStore) -> None:
+        self.playbook = playbook
+        self.site = site
+        self.life = uuid.uuid4().hex[:8]
+        self.name = f"controller {site}/{self.life}"
+        self.standing = Standing()
+        self._store = store
+        self._copy = copy
+        self._systems = Systems(playbook, store)
+        self.observer = Observer(self._systems, site, self._changed)
+        self._chronicle = Chronicle()
+        self._lead = Lead(store, self.name, patience(playbook))
+        self._leader: Leader | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._sighting: Sighting | None = None
+        self._heard: dict[str, Heard] = {}
+        self._number = 0
+        self._strange = ""
+        self._telling: set[asyncio.Task[None]] = set()
+        interval = playbook.thresholds.probing.interval.total_seconds()
+        self._interval = min(interval, patience(playbook) / _ROUNDS)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it sees, and the store answers it."""
+        at = self.standing.answered_at
+        return self.observer.looked and at is not None and boottime() - at <= fresh(self.playbook)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set.
+
+        Raises:
+            LeadLostError: another one leads now.
+            RefusedError: another controller speaks for this site, or the local copy is of another log.
+        """
+        log("controller.started", site=self.site, life=self.life)
+        self._chronicle.take(await self._copy.read(), boottime(), datetime.now(UTC))
+        self.standing.copied = (await self._copy.head()).seq
+        work = [asyncio.create_task(self.observer.run()), asyncio.create_task(self._meet_for_ever())]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopping, *work}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            for task in (stopping, *work, *self._telling):
+                task.cancel()
+            await asyncio.gather(stopping, *work, *self._telling, return_exceptions=True)
+            await self._step_down()
+            await self._systems.close()
+        log("controller.stopped", site=self.site)
+
+    async def _meet_for_ever(self) -> None:
+        while True:
+            began = boottime()
+            try:
+                async with asyncio.timeout(fresh(self.playbook)):
+                    sitting = await self._meet()
+            except (StoreError, TimeoutError) as error:
+                if self._strange != str(error):
+                    self._strange = str(error)
+                    log("store.silent", level="warning", found=self._strange or "no answer in time")
+                sitting = None
+            if sitting is not None:
+                self._strange = ""
+                await self._settle(sitting)
+                await self._led(sitting)
+            await asyncio.sleep(max(0.02, self._interval - (boottime() - began)))
+
+    async def _meet(self) -> Sitting:
+        """One round: our word, everybody's, and what was appended since the last one."""
+        self._number += 1
+        sitting = await self._store.meet(self.site, self.observer.word(self.life, self._number))
+        now = boottime()
+        self._hear(sitting, now)
+        if sitting.head.seq > self.standing.copied:
+            events = await self._store.read(self.standing.copied)
+            await self._copy.copy(events, sitting.leadership, sitting.authority)
+            self._chronicle.take(events, now, datetime.now(UTC))
+            self.standing.copied = events[-1].seq if events else self.standing.copied
+        self.standing.answered_at = boottime()
+        return sitting
+
+    def _hear(self, sitting: Sitting, now: float) -> None:
+        for site, word in sitting.words.items():
+            if site not in self.playbook.sites():
+                continue
+            before = self._heard.get(site)
+            new = before is None or _mark(before.word) != _mark(word)
+            # What an earlier life of ours said stays as it is; who changes it is alive.
+            if site == self.site and word.get("life") != self.life and before is not None and new:
+                self._refuse_double(str(word.get("life")))
+            if new:
+                self._heard[site] = Heard(word, now)
+            self.standing.words[site] = now - self._heard[site].at
+
+    def _refuse_double(self, life: str) -> None:
+        if life < self.life:  # one of both must go, and both must agree which
+            raise RefusedError(
+                f"speaking for {self.site}",
+                f"another controller (life {life}) speaks for it too",
+                "Run one controller at each site; stop one of them, or give it its own --site",
+            )
+
+    async def _settle(self, sitting: Sitting) -> None:
+        """Who leads: us as before, somebody else, or nobody, and then we try."""
+        now = boottime()
+        self._sighting = watched(self._sighting, sitting.leadership, now)
+        if self._keeping is not None:
+            if self._keeping.done():
+                self._keeping.result()  # it ends by an error only: the lead is lost
+            return
+        # Who has just begun has not seen anybody beat yet, and looks for a whole patience: `vacant` counts it.
+        if vacant(self._sighting, now, self._lead.patience) and self.observer.looked:
+            with suppress(StoreError):
+                if await self._lead.take(sitting.leadership):
+                    self._keeping = asyncio.create_task(self._lead.keep())
+                    self._leader = Leader(
+                        self.playbook,
+                        self._store,
+                        self._systems,
+                        self.observer,
+                        self._chronicle,
+                        self.name,
+                        self._lead.term,
+                    )
+                    self.standing.leads, self.standing.term = True, self._lead.term
+                    log("leader.begins", term=self._lead.term)
+        self.standing.term = max(self.standing.term, sitting.leadership.term)
+
+    async def _led(self, sitting: Sitting) -> None:
+        if self._leader is None or sitting.head.term != self._leader.term:
+            return  # what was read before we led says nothing of our term
+        try:
+            await self._leader.lead(sitting, self._heard)
+        except StoreError as error:
+            raise LeadLostError("leading", str(error), "Another one goes on") from error
+
+    async def _step_down(self) -> None:
+        if self._leader is not None:
+            await self._leader.stop()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._lead.resign()
+
+    def _changed(self, region: str, before: Sight | None, now: Sight, evidence: Mapping[str, str]) -> None:
+        log("region.seen", region=region, sight=now, before=before, **evidence)
+        if before is not None or now is not Sight.REACHABLE:
+            task = asyncio.create_task(self._tell(region, before, now, evidence))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, region: str, before: Sight | None, now: Sight, evidence: Mapping[str, str]) -> None:
+        """A change of what is seen is a fact for the log (SAFETY rule 11); one that cannot be written is in our own."""
+        data: dict[str, Any] = {
+            "sight": str(now),
+            "before": before and str(before),
+            "evidence": dict(evidence),
+        }
+
+        async def seen() -> list[NewEvent]:
+            return [NewEvent(SEEN, region, self.name, data)]
+
+        with suppress(HmsdrError, TimeoutError):
+            async with asyncio.timeout(_TELL_SECONDS):
+                await append_after(self._store, seen, doing="recording what is seen")
+
+
+def _mark(word: Mapping[str, Any]) -> tuple[object, object]:
+    return word.get("life"), word.get("number")

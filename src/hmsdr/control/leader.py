@@ -1,0 +1,320 @@
+"""What the controller that leads does: finish what was begun, then decide by `hmsdr.decide.leading` and carry it out as a run.
+
+A decision is an event under its term before anything is done about it; carrying it out is the runbook's. It never touches the
+authority record itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hmsdr.control.chronicle import DECIDED, DECLARED, PROPOSED, REFUSED, VETOED, Chronicle
+from hmsdr.control.logs import log
+from hmsdr.control.observer import Observer, testimonies
+from hmsdr.control.proctable import boottime
+from hmsdr.decide.authority import Authority, Phase
+from hmsdr.decide.leading import Decision, Stay, Target, decide
+from hmsdr.decide.testimony import Finding, Rules, weigh
+from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.log.events import NewEvent
+from hmsdr.log.store import HeadMovedError, Sitting, Store, StoreError
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.launch import REGIONAL, Overrides, Watcher, begin, go_on
+from hmsdr.runbook.state import RunState, RunStatus
+from hmsdr.runbook.systems import Systems
+
+_GAP_INTERVALS = 4
+_NO_OVERRIDES = Overrides()
+_RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A site's last word, and when we first saw it (boot-time clock)."""
+
+    word: Mapping[str, Any]
+    at: float
+
+
+class Leader:
+    """One term of one controller.
+
+    Args:
+        playbook: the hospital's.
+        store: where decisions are written.
+        systems: what is acted on.
+        observer: our own eyes.
+        chronicle: the log, folded.
+        name: who decides, for the record.
+        term: ours.
+    """
+
+    def __init__(
+        self,
+        playbook: Playbook,
+        store: Store,
+        systems: Systems,
+        observer: Observer,
+        chronicle: Chronicle,
+        name: str,
+        term: int,
+    ) -> None:
+        self._playbook = playbook
+        self._store = store
+        self._systems = systems
+        self._observer = observer
+        self._chronicle = chronicle
+        self._name = name
+        self.term = term
+        self.why = ""
+        """Why nothing is decided, as said last."""
+        self._run: asyncio.Task[RunState] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._region = ""
+        self._refused = ""
+        """Why a run could not be begun, as said last."""
+
+    @property
+    def acting(self) -> bool:
+        """Whether a run is under way in our hands."""
+        return self._run is not None and not self._run.done()
+
+    async def lead(self, sitting: Sitting, heard: Mapping[str, Heard]) -> None:
+        """One round.
+
+        Raises:
+            StoreError: what was begun cannot be written any more: another one goes on with it.
+        """
+        if self._run is not None and self._run.done():
+            await self._ended(self._run, sitting)
+        if self.acting:
+            return
+        if (unfinished := self._chronicle.unfinished()) is not None:
+            log("run.taken_over", level="warning", run=unfinished.run, term=self.term)
+            self._run = asyncio.create_task(
+                go_on(self._store, self._systems, unfinished.run, self._watcher(), term=self.term)
+            )
+            return
+        if boottime() < self._not_before:
+            return
+        record = sitting.authority
+        if record.phase is Phase.HELD and record.holder is not None:
+            await self._held(sitting, record, heard)
+        else:
+            self._finish(record)
+
+    async def stop(self) -> None:
+        """Leave what is under way where it is: whoever leads next goes on."""
+        if self._run is not None:
+            self._run.cancel()
+            await asyncio.gather(self._run, return_exceptions=True)
+
+    async def _held(self, sitting: Sitting, record: Authority, heard: Mapping[str, Heard]) -> None:
+        source = self._region_of(record)
+        if source is None:
+            self._say("the right to write is held by an instance that the playbook does not know")
+            return
+        if (half := self._half_done(record, source)) is not None:
+            parameters = half.plan.parameters
+            self._start(
+                parameters["from"], parameters["to"], {"trigger": {"kind": "unfinished", "run": half.run}}
+            )
+            return
+        target = self._playbook.other_region(source)
+        finding = self._weigh(source, heard)
+        declared = self._chronicle.noted(DECLARED, source, record.epoch)
+        if declared is not None:
+            reason = {"kind": "disaster-declared", "by": declared.by, "reason": declared.reason}
+            overrides = Overrides(declared.overrides, declared.reason, declared.by)
+            await self._decided(sitting, record, source, target, reason, overrides)
+            return
+        decision = self._decide(record, finding, target)
+        if isinstance(decision, Stay):
+            self._say(f"{source}: {decision.why}")
+            return
+        reason = {"kind": "region-unreachable", **_shown(finding, heard, source)}
+        if await self._may_go_on(sitting, record, source, reason):
+            await self._decided(sitting, record, source, target, reason)
+
+    def _half_done(self, record: Authority, holder: str) -> RunState | None:
+        """The failover that gave `holder` the right and ended before it was promoted."""
+        last, told = self._chronicle.last_failover(), self._observer.told(holder)
+        if last is None or last.status is RunStatus.SUCCEEDED or told is None:
+            return None
+        at, status = told
+        mute = boottime() - at > fresh(self._playbook)
+        gave = last.plan.epoch == record.epoch - 1 and last.plan.parameters.get("to") == holder
+        return last if gave and not mute and status.database.state != "primary" else None
+
+    def _weigh(self, region: str, heard: Mapping[str, Heard]) -> Finding:
+        thresholds = self._playbook.thresholds
+        rules = Rules(
+            thresholds.triggers.region_unreachable.total_seconds(),
+            thresholds.verification.sites,
+            thresholds.verification.kinds,
+            fresh(self._playbook),
+        )
+        words = [each for site, said in heard.items() for each in testimonies(site, said.word, said.at)]
+        return weigh(words, region, rules, boottime())
+
+    def _decide(self, record: Authority, finding: Finding, target: str) -> Decision:
+        now, told = boottime(), self._observer.told(target)
+        known = None
+        if told is not None:
+            at, status = told
+            seen = status.replication
+            standby = status.database.state == "standby" and (seen.streaming or seen.measured_at is not None)
+            known = Target(status.instance, status.incarnation, now - at, standby)
+        last = self._chronicle.failed_over_at
+        return decide(
+            record,
+            finding,
+            known,
+            since_last=None if last is None else now - last,
+            cool_down=self._playbook.thresholds.automation.cool_down.total_seconds(),
+            fresh=fresh(self._playbook),
+        )
+
+    async def _may_go_on(
+        self, sitting: Sitting, record: Authority, source: str, reason: Mapping[str, Any]
+    ) -> bool:
+        """By the playbook's policy: at once, or after a proposal that nobody stopped in time."""
+        automation = self._playbook.thresholds.automation
+        if (vetoed := self._chronicle.noted(VETOED, source, record.epoch)) is not None:
+            self._say(f"{source}: {vetoed.by} stopped it: {vetoed.reason}")
+            return False
+        if automation.region_unreachable == "automatic":
+            return True
+        proposed = self._chronicle.noted(PROPOSED, source, record.epoch)
+        if proposed is None:
+            data = {"epoch": record.epoch, "veto_seconds": automation.veto.total_seconds(), **reason}
+            await self._append(sitting, NewEvent(PROPOSED, source, self._name, data))
+            return False
+        left = proposed.at + automation.veto.total_seconds() - boottime()
+        if left > 0:
+            self._say(f"{source}: failover is proposed, and carried out unless somebody stops it")
+        return left <= 0
+
+    async def _decided(
+        self,
+        sitting: Sitting,
+        record: Authority,
+        source: str,
+        target: str,
+        reason: Mapping[str, Any],
+        overrides: Overrides = _NO_OVERRIDES,
+    ) -> None:
+        """On the record first; then the run."""
+        data = {"epoch": record.epoch, "to": target, **reason}
+        if self._chronicle.noted(DECIDED, source, record.epoch) is None and not await self._append(
+            sitting, NewEvent(DECIDED, source, self._name, data)
+        ):
+            return
+        log("failover.decided", level="warning", region=source, to=target, term=self.term, **reason)
+        self._start(source, target, {"trigger": dict(reason)}, overrides)
+
+    def _start(
+        self,
+        source: str,
+        target: str,
+        context: Mapping[str, Any],
+        overrides: Overrides = _NO_OVERRIDES,
+    ) -> None:
+        self._region = source
+        self._run = asyncio.create_task(
+            begin(
+                self._store,
+                self._systems,
+                {"from": source, "to": target},
+                by=self._name,
+                runbook=REGIONAL,
+                overrides=overrides,
+                context=context,
+                watcher=self._watcher(),
+                term=self.term,
+            )
+        )
+
+    def _finish(self, record: Authority) -> None:
+        """Nobody may write, and no run is under way: the last failover failed half-way. Going forward is the way out."""
+        last = self._chronicle.last_failover()
+        if last is None or last.plan.epoch != record.epoch or last.status is RunStatus.SUCCEEDED:
+            self._say("nobody holds the right to write, and no failover was begun here: a person must look")
+            return
+        parameters = last.plan.parameters
+        self._start(
+            parameters["from"], parameters["to"], {"trigger": {"kind": "unfinished", "run": last.run}}
+        )
+
+    async def _ended(self, run: asyncio.Task[RunState], sitting: Sitting) -> None:
+        """What became of the run. A refusal or a failure is tried again, with growing patience."""
+        self._run = None
+        error = run.exception()
+        if error is None and run.result().status is RunStatus.SUCCEEDED:
+            self._failures = 0
+            return
+        if isinstance(error, StoreError):
+            raise error
+        if error is not None and not isinstance(error, HmsdrError):
+            raise error
+        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
+        self._failures += 1
+        self._not_before = boottime() + pause
+        refused = isinstance(error, RefusedError)
+        found = str(error) if error is not None else f"it ended {run.result().status}"
+        log(REFUSED if refused else "failover.failed", level="error", found=found, again_in=pause)
+        if refused and found != self._refused:
+            self._refused = found
+            data = {"epoch": sitting.authority.epoch, "found": found, "again_in": pause}
+            await self._append(sitting, NewEvent(REFUSED, self._region, self._name, data))
+
+    async def _append(self, sitting: Sitting, event: NewEvent) -> bool:
+        """Under our term, after everything that was folded; False when somebody appended meanwhile."""
+        try:
+            await self._store.append([event], expected=sitting.head)
+        except HeadMovedError:
+            return False
+        return True
+
+    def _region_of(self, record: Authority) -> str | None:
+        holder = record.holder
+        for name, region in self._playbook.regions.items():
+            if holder is not None and region.postgres.instance == holder.instance:
+                return name
+        return None
+
+    def _watcher(self) -> Watcher:
+        return Watcher(
+            on_start=lambda plan, run: log("run.started", run=run, title=plan.title, mode=plan.mode),
+            on_change=lambda state: (
+                None
+                if state.status is RunStatus.RUNNING
+                else log("run.ended", run=state.run, status=state.status)
+            ),
+        )
+
+    def _say(self, why: str) -> None:
+        if why != self.why:
+            self.why = why
+            log("leader.waits", why=why)
+
+
+def fresh(playbook: Playbook) -> float:
+    """For how long the last word of a site or of an agent counts, in seconds."""
+    probing = playbook.thresholds.probing
+    return _GAP_INTERVALS * (probing.interval + probing.timeout).total_seconds()
+
+
+def _shown(finding: Finding, heard: Mapping[str, Heard], region: str) -> dict[str, Any]:
+    """Who said what, for the record."""
+    said = {
+        site: each
+        for site, word in heard.items()
+        for each in word.word.get("testimonies", [])
+        if isinstance(each, Mapping) and each.get("region") == region
+    }
+    return {"finding": {**asdict(finding), "verdict": str(finding.verdict)}, "said": said}

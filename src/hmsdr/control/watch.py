@@ -1,0 +1,190 @@
+"""Watching one region from here until it is lost: asks on several paths at each interval, decide/ does the judging.
+
+It opens connections and changes nothing. What it finds first and last goes into the log; the looks in between do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hmsdr.decide.outage import Look, Sight, Watch, look
+from hmsdr.drivers.agent import AgentStatus
+from hmsdr.drivers.errors import DriverError, PermanentError
+from hmsdr.drivers.http import HttpOutcome
+from hmsdr.drivers.postgres_questions import PostgresStatus
+from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.systems import Systems
+
+_SERVED = range(200, 500)
+_GAP_INTERVALS = 4
+KINDS = frozenset({"ingress", "agent", "database"})
+"""The kinds of path on which a region is looked at (FA-3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why a failover is wanted (FA-1)."""
+
+    kind: str
+    region: str
+    unreachable_since: datetime
+    decided_at: datetime
+    hold_down: timedelta
+    evidence: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the log."""
+        return {
+            "kind": self.kind,
+            "region": self.region,
+            "unreachable_since": self.unreachable_since.isoformat(),
+            "decided_at": self.decided_at.isoformat(),
+            "hold_down_seconds": self.hold_down.total_seconds(),
+            "evidence": self.evidence,
+        }
+
+
+class RegionWatch:
+    """Looks at one region.
+
+    Args:
+        systems: the hospital.
+        region: the region that is watched.
+        site: where we are; None outside of all sites.
+        on_change: told when it stops or begins to answer.
+    """
+
+    def __init__(
+        self,
+        systems: Systems,
+        region: str,
+        site: str | None = None,
+        on_change: Callable[[Watch], None] = lambda _: None,
+    ) -> None:
+        self._systems = systems
+        self._region = region
+        self._references = _references(systems.playbook, region, site)
+        self._on_change = on_change
+        self.told: tuple[float, AgentStatus] | None = None
+        """What the region's agent said last, and when it was asked, on the boot-time clock."""
+        probing = systems.playbook.thresholds.probing
+        self._interval = probing.interval.total_seconds()
+        self._timeout = probing.timeout.total_seconds()
+        self.watch = Watch(
+            systems.playbook.thresholds.triggers.region_unreachable,
+            longest_gap=_GAP_INTERVALS * (probing.interval + probing.timeout),
+        )
+
+    async def until_lost(self) -> Trigger:
+        """Look at each interval until the hold-down is over. Waits for ever while the region answers."""
+        while True:
+            began = _now()
+            await self.step()
+            if self.watch.lost:
+                return self._trigger()
+            await asyncio.sleep(max(0.0, self._interval - (_now() - began)))
+
+    async def step(self) -> None:
+        """One look."""
+        before = self.watch
+        self.watch = look(before, await self._look())
+        seen = None if before.last is None else before.last.sight
+        if self.watch.last is not None and self.watch.last.sight is not seen:
+            self._on_change(self.watch)
+
+    async def run(self) -> None:
+        """Look at each interval, for ever."""
+        while True:
+            began = _now()
+            await self.step()
+            await asyncio.sleep(max(0.0, self._interval - (_now() - began)))
+
+    def _trigger(self) -> Trigger:
+        watch = self.watch
+        assert watch.since is not None  # noqa: S101 - it is lost
+        assert watch.last is not None  # noqa: S101
+        now = datetime.now(UTC)
+        return Trigger(
+            kind="region-unreachable",
+            region=self._region,
+            # The last look itself took a while: what counts is how long ago the first one began.
+            unreachable_since=now - timedelta(seconds=_now() - watch.since),
+            decided_at=now,
+            hold_down=watch.hold_down,
+            evidence=dict(watch.last.evidence),
+        )
+
+    async def _look(self) -> Look:
+        """One look on every path at once."""
+        at = _now()
+        systems, region = self._systems, self._systems.playbook.regions[self._region]
+        http, agent, database, seen = await asyncio.gather(
+            systems.http().get(f"{region.ingress.url}/health", deadline=self._timeout),
+            _heard(systems.agent(self._region).status(deadline=self._timeout)),
+            _heard(systems.postgres(self._region).status(deadline=self._timeout)),
+            self._reference_seen(),
+        )
+        if isinstance(agent.status, AgentStatus):
+            self.told = (at, agent.status)
+        served = http.outcome is HttpOutcome.ANSWERED and http.status in _SERVED
+        evidence = {
+            "ingress": f"HTTP {http.status}" if http.status else str(http.outcome),
+            "agent": agent.words,
+            "database": database.words,
+        }
+        if served or agent.answers or database.answers:
+            return Look(at, Sight.REACHABLE, evidence)
+        # Who can see neither the region nor anything else may be the one who is cut off.
+        if not seen:
+            evidence["references"] = f"none of {len(self._references)} answers"
+            return Look(at, Sight.BLIND, evidence)
+        return Look(at, Sight.UNREACHABLE, evidence)
+
+    async def _reference_seen(self) -> bool:
+        """Whether anything answers that has nothing to do with the region."""
+        http = self._systems.http()
+        answers = await asyncio.gather(*(http.get(url, deadline=self._timeout) for url in self._references))
+        return any(answer.outcome is HttpOutcome.ANSWERED for answer in answers)
+
+
+def _references(playbook: Playbook, region: str, site: str | None) -> tuple[str, ...]:
+    """What a vantage point at `site` checks its own sight with: the other region's way in, and the other sites' controllers."""
+    other = playbook.other_region(region)
+    urls = [] if other == site else [f"{playbook.regions[other].ingress.url}/health"]
+    for each in playbook.sites():
+        controller = playbook.controller(each)
+        if controller is not None and each not in (site, region):
+            urls.append(f"{controller.url}/healthz")
+    return tuple(urls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Whether a path answers, and what was found on it."""
+
+    answers: bool
+    words: str
+    status: AgentStatus | PostgresStatus | None = None
+
+
+async def _heard(call: Awaitable[AgentStatus | PostgresStatus]) -> _Heard:
+    """What became of one question. Who refuses us is there: a wrong password is no outage."""
+    try:
+        status = await call
+    except PermanentError as error:
+        return _Heard(answers=True, words=f"refuses us: {error.found}")
+    except DriverError as error:
+        return _Heard(answers=False, words=error.found)
+    if isinstance(status, PostgresStatus) and not status.reachable:
+        return _Heard(answers=False, words=status.found)
+    return _Heard(answers=True, words="answers", status=status)
+
+
+def _now() -> float:
+    """Seconds that also count while the machine sleeps: a sleep is a gap, and must show as one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
