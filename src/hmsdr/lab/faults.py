@@ -1,65 +1,190 @@
 """The lab's faults: each kills real processes with SIGKILL, at once, and says when and how many.
 
-Faults are data for whoever breaks and heals; nothing here decides what should happen afterwards.
+Runs inside the supervisor, so that what was broken on purpose is not started again behind the breaker's back.
+What should happen afterwards is nobody's decision here: that is what the product is for.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from hmsdr.errors import RefusedError
-from hmsdr.lab.layout import Layout
+from hmsdr.errors import FailedError, RefusedError
+from hmsdr.lab.components import Component
+from hmsdr.lab.healing import Healing
+from hmsdr.lab.layout import SERVICES, Layout
+from hmsdr.lab.pods import service_processes
 from hmsdr.lab.processes import Killed, LabProcess, kill, lab_processes, sweep
 from hmsdr.playbook.findings import nearest
 
 KILL_SECONDS = 5.0
+_HOLD_PAUSE = 0.25
+_LOOKS = 2
 FAULTS = {
-    "region-down": "every process of a region, database backends included",
-    "database-killed": "the region's PostgreSQL with all its backends",
-    "redis-killed": "the region's Redis",
+    "region-down": "every process of a region at once, database backends included",
+    "database-killed": "a region's PostgreSQL with all its backends; its agent lives on",
+    "redis-killed": "a region's Redis",
+    "service-killed": "all pods of one service in a region",
 }
+"""Name to what dies."""
+
+REDIS = ("redis-server", "redis-check-rdb", "valkey-server")
 
 
-def break_(layout: Layout, fault: str, region: str) -> Killed:
-    """Let `fault` happen to `region`.
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A fault that was done and not healed yet. ``at`` is UTC seconds, ``held`` that it is done again and again."""
+
+    fault: str
+    region: str
+    service: str | None
+    at: float
+    held: bool
+
+
+class Faults:
+    """Breaks and heals one lab.
+
+    Args:
+        layout: the lab.
+        components: its servers; those of a dead region are held down.
+    """
+
+    def __init__(self, layout: Layout, components: Mapping[str, Component]) -> None:
+        self._layout = layout
+        self._components = components
+        self._broken: list[Broken] = []
+        self._holding: list[asyncio.Task[None]] = []
+
+    def list(self) -> list[dict[str, Any]]:
+        """What is broken."""
+        return [asdict(each) for each in self._broken]
+
+    def end(self) -> None:
+        """Stop holding anything down."""
+        for task in self._holding:
+            task.cancel()
+        self._holding.clear()
+
+    async def break_(
+        self, fault: str, region: str | None, service: str | None, *, hold: bool
+    ) -> dict[str, Any]:
+        """Let `fault` happen; with `hold`, again and again until it is healed.
+
+        Raises:
+            RefusedError: no such fault, region or service, or nothing of it runs.
+            FailedError: processes survived.
+        """
+        region = region or next(iter(self._layout.regions))
+        check(self._layout, fault, region, service)
+        if fault == "region-down":
+            for component in self._components.values():
+                if component.server.region == region:
+                    component.hold()
+            lab = self._layout
+            killed = await asyncio.to_thread(
+                sweep, lab.lab_id, lab.directory, seconds=KILL_SECONDS, region=region
+            )
+        else:
+            killed = await self._kill(await self._wanted(fault, region, service))
+        if killed.count == 0:
+            raise RefusedError(
+                f"breaking {region} with {fault}", "nothing of it runs", "`hmsdr lab heal` first"
+            )
+        self._note(Broken(fault, region, service, killed.wall, hold))
+        if killed.survivors:
+            raise FailedError(
+                f"breaking {region} with {fault}", f"{killed.survivors} processes are alive", "Try again"
+            )
+        if hold and fault != "region-down":
+            self._holding.append(asyncio.create_task(self._hold(fault, region, service)))
+        return {**asdict(killed), "region": region, "what": FAULTS[fault]}
+
+    async def heal(self) -> dict[str, Any]:
+        """Start again what was broken, and say how each region came back.
+
+        Raises:
+            FailedError: a part did not come back.
+        """
+        self.end()
+        broken, self._broken = self._broken, []
+        self._save()
+        return await Healing(self._layout, self._components).run(
+            {(each.fault, each.region) for each in broken}
+        )
+
+    def _note(self, broken: Broken) -> None:
+        same = (broken.fault, broken.region, broken.service)
+        self._broken = [each for each in self._broken if (each.fault, each.region, each.service) != same]
+        self._broken.append(broken)
+        self._save()
+
+    def _save(self) -> None:
+        (self._layout.directory / "faults.json").write_text(json.dumps(self.list(), indent=2) + "\n")
+
+    async def _wanted(self, fault: str, region: str, service: str | None) -> Callable[[LabProcess], bool]:
+        here = self._layout.regions[region]
+        if fault == "database-killed":
+            return lambda process: process.directory == here.postgres_data
+        if fault == "redis-killed":
+            return lambda process: process.region == region and process.executable in REDIS
+        pids = await service_processes(self._layout, region, str(service))
+        return lambda process: process.pid in pids
+
+    async def _kill(self, wanted: Callable[[LabProcess], bool]) -> Killed:
+        return await asyncio.to_thread(_kill_until_gone, self._layout, wanted)
+
+    async def _hold(self, fault: str, region: str, service: str | None) -> None:
+        while True:
+            await asyncio.sleep(_HOLD_PAUSE)
+            await self._kill(await self._wanted(fault, region, service))
+
+
+def check(layout: Layout, fault: str, region: str, service: str | None) -> None:
+    """Refuse what the lab does not know, with the nearest name.
 
     Raises:
-        RefusedError: unknown fault or region, or nothing there to kill.
+        RefusedError: no such fault, region or service.
     """
-    if fault not in FAULTS:
-        hint = nearest(fault, FAULTS)
+    for what, name, known in (
+        ("fault", fault, tuple(FAULTS)),
+        ("region", region, tuple(layout.regions)),
+        ("service", service, SERVICES),
+    ):
+        if name is None and what == "service" and fault != "service-killed":
+            continue
+        if name is None:
+            raise RefusedError(
+                f"breaking {region} with {fault}", "no service is named", f"--service {known[0]}"
+            )
+        if name not in known:
+            raise RefusedError(
+                f"breaking {region} with {fault}",
+                f"the lab has no {what} {name!r}",
+                f"{nearest(name, known) or ''} Known: {', '.join(known)}".strip(),
+            )
+    if service is not None and fault != "service-killed":
         raise RefusedError(
-            f"breaking the lab with {fault!r}", "there is no such fault", f"{hint} Known: {', '.join(FAULTS)}"
+            f"breaking {region} with {fault}", "--service belongs to service-killed", "Leave it out"
         )
-    if region not in layout.regions:
-        hint = nearest(region, layout.regions)
-        raise RefusedError(
-            f"breaking region {region!r}",
-            "the lab has no such region",
-            f"{hint} Known: {', '.join(layout.regions)}",
-        )
-    if fault == "region-down":
-        killed = sweep(layout.lab_id, layout.directory, seconds=KILL_SECONDS, region=region)
-    elif fault == "database-killed":
-        data = layout.regions[region].postgres_data
-        killed = _kill(layout, lambda process: process.directory == data)
-    else:
-        where = layout.regions[region].redis_data
-        killed = _kill(layout, lambda process: process.directory == where)
-    if killed.count == 0:
-        raise RefusedError(f"breaking {region} with {fault}", "nothing of it runs", "`hmsdr lab heal` first")
-    return killed
 
 
-def _kill(layout: Layout, wanted: Callable[[LabProcess], bool]) -> Killed:
-    """SIGKILL what is wanted until two looks in a row find none of it."""
+def _kill_until_gone(layout: Layout, wanted: Callable[[LabProcess], bool]) -> Killed:
+    """SIGKILL those that are wanted now, and what they fork, until two looks in a row find none of them."""
     wall, first = time.time(), time.monotonic()
-    count = empty = 0
-    while empty < 2:  # noqa: PLR2004 - a fork can be missed once
+    done: set[tuple[int, int]] = set()
+    empty = 0
+    while True:
         found = [process for process in lab_processes(layout.lab_id, layout.directory) if wanted(process)]
-        count += sum(kill(process) for process in found)
+        if found and not done:
+            wall, first = time.time(), time.monotonic()
+        done.update((process.pid, process.start) for process in found if kill(process, signal.SIGKILL))
         empty = 0 if found else empty + 1
-        if time.monotonic() > first + KILL_SECONDS:
-            return Killed(wall, first, count, len(found))
-    return Killed(wall, first, count, 0)
+        late = time.monotonic() > first + KILL_SECONDS
+        if empty == _LOOKS or late:
+            return Killed(wall, first, len(done), len(found))

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 REGIONS = ("us-east-1", "us-west-2")
+WITNESS = "us-east-2"
 NAMESPACE = "hms-system"
 SERVICES = ("patient", "appointment", "clinical", "billing", "auth")
 ZONE = "hms.enterprise.com"
 PUBLIC_NAME = f"api.{ZONE}"
+PROMETHEUS_NAME = f"prometheus.{ZONE}"
 CLUSTER_DOMAIN = "hms.system.svc.cluster.local"
+DATABASE = "postgres"
+"""The hospital's database: the source's psql lines name none, which means the user's own."""
 LAB_ENV = "HMSDR_LAB_ID"
 REGION_ENV = "HMSDR_LAB_REGION"
 """Every process of a lab carries LAB_ENV, and each of a region REGION_ENV, in its environment."""
@@ -84,6 +88,14 @@ class Layout:
     """moto's server behind it: only the strict layer talks to it."""
     dns: Endpoint
     prometheus: Endpoint
+    channels: Endpoint
+    """Receivers of messages: webhooks as of Slack and Teams."""
+    sites: dict[str, dict[str, Endpoint]]
+    """At each site, the witness too: ``etcd``, ``etcd_peer`` and ``controller``."""
+    witness: str | None = None
+    """Name of the third site; None in a lab without etcd and controllers."""
+    namespaces: bool = False
+    """Whether each site stands in a network namespace of its own."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -144,4 +156,11 @@ class Layout:
             moto=Endpoint(**raw["moto"]),
             dns=Endpoint(**raw["dns"]),
             prometheus=Endpoint(**raw["prometheus"]),
+            channels=Endpoint(**raw["channels"]),
+            sites={
+                name: {kind: Endpoint(**each) for kind, each in place.items()}
+                for name, place in raw["sites"].items()
+            },
+            witness=raw["witness"],
+            namespaces=raw["namespaces"],
         )

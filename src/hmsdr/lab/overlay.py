@@ -12,18 +12,20 @@ from typing import Any
 
 import yaml
 
-from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout, RegionLayout
+from hmsdr.lab.layout import DATABASE, PUBLIC_NAME, WITNESS, ZONE, Layout, RegionLayout
 
 _HTTPS = 443
 THRESHOLDS = {
     "probing": {"interval": "500ms", "timeout": "400ms"},
     "triggers": {"region_unreachable": "5s", "critical_services_unavailable": "10s"},
     "verification": {"deadline": "10s"},
-    "gates": {"replication_lag": "30s", "last_known_lag_age": "10m", "backup_age": "24h"},
+    "gates": {"replication_lag": "5s", "last_known_lag_age": "10m", "backup_age": "24h"},
     "targets": {"rto": "60s", "rpo": "5s"},
+    "automation": {"veto": "5s", "cool_down": "60s"},
 }
 """The playbook's 5 minutes are 5 seconds here."""
 LEASE = "4s"
+WEBHOOKS = ("slack", "teams")
 
 
 def write_playbook(layout: Layout) -> None:
@@ -36,10 +38,20 @@ def write_playbook(layout: Layout) -> None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
+    for kind in WEBHOOKS:
+        path = directory / f"{kind}-webhook"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(f"http://{layout.channels}/{kind}/{secrets.token_urlsafe(24)}\n")
     text = "# Written by `hmsdr lab up`; it goes with the lab.\n" + yaml.safe_dump(
         _overlay(layout), sort_keys=False
     )
     layout.playbook.write_text(text)
+
+
+def webhook_token(layout: Layout, kind: str) -> str:
+    """The secret part of the webhook's URL of `kind` (``slack``, ``teams``)."""
+    return (layout.directory / "secrets" / f"{kind}-webhook").read_text().strip().rpartition("/")[2]
 
 
 def _overlay(layout: Layout) -> dict[str, Any]:
@@ -59,17 +71,37 @@ def _overlay(layout: Layout) -> dict[str, Any]:
             "access_key_id": key % "access-key-id",
             "secret_access_key": key % "secret-access-key",
         },
-        "prometheus": {"url": f"http://{layout.prometheus}"},
+        "prometheus": {"url": f"https://{layout.prometheus}"},
         "database": {"lease": LEASE},
-        "store": {"path": str(layout.store)},
+        "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
+        "store": _store(layout),
+        **_witness(layout),
         "thresholds": THRESHOLDS,
     }
 
 
+def _store(layout: Layout) -> dict[str, Any]:
+    if layout.witness is None:
+        return {"path": str(layout.store)}
+    endpoints = {name: f"http://{place['etcd']}" for name, place in layout.sites.items()}
+    return {"kind": "etcd", "path": str(layout.store), "etcd": {"endpoints": endpoints, "deadline": "500ms"}}
+
+
+def _witness(layout: Layout) -> dict[str, Any]:
+    url = f"http://{layout.sites[WITNESS]['controller']}"
+    return {"witness": {"name": WITNESS, "controller": {"url": url}}}
+
+
 def _region(layout: Layout, region: RegionLayout) -> dict[str, Any]:
     return {
+        "controller": {"url": f"http://{layout.sites[region.name]['controller']}"},
         "kubernetes": {"kubeconfig": str(layout.kubeconfig)},
-        "postgres": {"host": region.postgres.host, "port": region.postgres.port, "password": None},
+        "postgres": {
+            "host": region.postgres.host,
+            "port": region.postgres.port,
+            "database": DATABASE,
+            "password": None,
+        },
         "redis": {"host": region.redis.host, "port": region.redis.port},
         "agent": {"url": f"http://{region.agent}", "key": "${file:secrets/agent.key}"},
         "ingress": {

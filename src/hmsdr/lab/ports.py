@@ -1,7 +1,7 @@
 """Choosing a lab's three loopback networks and its ports, so that several labs run side by side. Decides addresses only.
 
-While a lab comes up it holds a claim, a socket with an abstract name, which the kernel gives back however the
-holder went; afterwards its servers' own listening sockets show that the networks are taken.
+A network belongs to a lab as long as somebody holds its claim, a socket with an abstract name, which the kernel
+gives back however the holder went: while the lab comes up its bringer, afterwards its supervisor.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import hashlib
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hmsdr.errors import RefusedError
-from hmsdr.lab.layout import REGIONS, Endpoint, Layout, RegionLayout
+from hmsdr.lab.layout import REGIONS, WITNESS, Endpoint, Layout, RegionLayout
 
 FIRST, LAST = ipaddress.IPv4Address("127.64.0.0"), ipaddress.IPv4Address("127.127.255.0")
 _NETS = 3
@@ -26,6 +26,7 @@ _CHOICES = (int(LAST) - int(FIRST) + 256) // _STRIDE
 _LISTEN = "0A"
 _BOUND = "07"
 _TRIES_UPWARDS = 50
+_ETCD, _CONTROLLER = 70, 71
 
 PORTS = {
     "postgres": (5432, 15432),
@@ -37,11 +38,17 @@ PORTS = {
     "dns": (53, 5353),
     "aws": (4566, 14566),
     "moto": (4567, 14567),
-    "prometheus": (9090, 19090),
+    "prometheus": (443, 19090),
+    "channels": (8600, 18600),
+    "etcd": (2379, 12379),
+    "etcd-peer": (2380, 12380),
+    "controller": (7444, 17444),
 }
 """Name to standard port, and the port to go on from when the standard one cannot be had."""
 
-SHARED = ("dns", "aws", "moto", "prometheus")
+SHARED = ("dns", "aws", "moto", "prometheus", "channels")
+EVERYWHERE = ("etcd", "etcd-peer", "controller")
+"""At each of the three sites."""
 _UDP = ("dns",)
 
 
@@ -61,7 +68,7 @@ class Listener:
 
     def owner(self) -> str:
         """Pid and command of the process that holds it, or an honest phrase."""
-        for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208
+        for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - cheap names
             with suppress(OSError):
                 for handle in os.listdir(f"/proc/{name}/fd"):  # noqa: PTH208
                     if os.readlink(f"/proc/{name}/fd/{handle}") == f"socket:[{self.inode}]":  # noqa: PTH115
@@ -104,7 +111,7 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
                 f"{', '.join(busy)} in use" if busy else "another lab has them",
                 "Choose another --address, or none to have free ones found",
             )
-        return Networks(first, tuple(claims))
+        return Networks(first, claims)
     start = int.from_bytes(hashlib.sha256(os.fsencode(directory)).digest()[:8], "big")
     for number in range(_CHOICES):
         first = FIRST + ((start + number) % _CHOICES) * _STRIDE
@@ -112,7 +119,7 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
             continue
         claims = _claim(first)
         if claims:
-            return Networks(first, tuple(claims))
+            return Networks(first, claims)
     raise RefusedError(
         "looking for free loopback networks", f"all between {FIRST} and {LAST} are taken", "Stop a lab"
     )
@@ -158,9 +165,19 @@ def choose_ports(networks: Networks, asked: Mapping[str, int]) -> dict[str, int]
 
 
 def lay_out(
-    directory: Path, lab_id: str, user: str | None, networks: Networks, ports: Mapping[str, int]
+    directory: Path,
+    lab_id: str,
+    user: str | None,
+    networks: Networks,
+    ports: Mapping[str, int],
+    *,
+    ha: bool = False,
+    namespaces: bool = False,
 ) -> Layout:
-    """The layout of a lab in those networks."""
+    """The layout of a lab in those networks; with `ha`, with etcd and controllers at three sites.
+
+    With `namespaces`, the witness has a network of its own, the fourth; else it shares the first.
+    """
     shared = networks.prefix(0)
     regions = {}
     for number, name in enumerate(REGIONS, start=1):
@@ -186,6 +203,17 @@ def lay_out(
         moto=Endpoint(f"{shared}.5", ports["moto"]),
         dns=Endpoint(f"{shared}.53", ports["dns"]),
         prometheus=Endpoint(f"{shared}.90", ports["prometheus"]),
+        channels=Endpoint(f"{shared}.86", ports["channels"]),
+        sites={
+            name: {
+                "etcd": Endpoint(f"{networks.prefix(number)}.{_ETCD}", ports["etcd"]),
+                "etcd_peer": Endpoint(f"{networks.prefix(number)}.{_ETCD}", ports["etcd-peer"]),
+                "controller": Endpoint(f"{networks.prefix(number)}.{_CONTROLLER}", ports["controller"]),
+            }
+            for number, name in (*enumerate(REGIONS, start=1), (_NETS if namespaces else 0, WITNESS))
+        },
+        witness=WITNESS if ha else None,
+        namespaces=namespaces,
     )
 
 
@@ -206,7 +234,7 @@ def listeners() -> list[Listener]:
 def _obstacle(name: str, hosts: list[str], port: int, chosen: Mapping[str, int]) -> str | None:
     """Why `port` cannot be had on `hosts`, or None."""
     for other, taken in chosen.items():
-        if taken == port and (other in SHARED) == (name in SHARED):
+        if taken == port and (other in SHARED) == (name in SHARED) and name not in EVERYWHERE:
             return f"it is already this lab's port for {other}"
     for host in hosts:
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) if name in _UDP else (socket.SOCK_STREAM,):
@@ -227,8 +255,8 @@ def _explain(error: OSError, host: str, port: int, protocol: str) -> str:
         return f"this user may not bind port {port} (below the unprivileged range)"
     if error.errno == errno.EADDRINUSE:
         for listener in listeners():
-            same = listener.port == port and listener.protocol == protocol
-            if same and (listener.everywhere or listener.host == host):
+            theirs = listener.port == port and listener.protocol == protocol
+            if theirs and (listener.everywhere or listener.host == host):
                 return f"{listener.owner()} listens on {listener.host}:{port}/{protocol}"
         return f"{host}:{port}/{protocol} is in use"
     return f"{host}:{port} cannot be bound: {error.strerror}"
@@ -238,9 +266,10 @@ def _addresses(networks: Networks, name: str) -> list[str]:
     """The addresses a port of that name is bound on."""
     last = {
         "postgres": 20, "redis": 30, "kubernetes": 2, "agent": 21, "http": 10, "https": 10,
-        "dns": 53, "aws": 4, "moto": 5, "prometheus": 90,
+        "dns": 53, "aws": 4, "moto": 5, "prometheus": 90, "channels": 86,
+        "etcd": _ETCD, "etcd-peer": _ETCD, "controller": _CONTROLLER,
     }[name]  # fmt: skip
-    nets = (0,) if name in SHARED else range(1, _NETS)
+    nets = (0,) if name in SHARED else range(_NETS) if name in EVERYWHERE else range(1, _NETS)
     return [f"{networks.prefix(number)}.{last}" for number in nets]
 
 
@@ -258,8 +287,8 @@ def _check_address(text: str) -> ipaddress.IPv4Address:
     return first
 
 
-def _claim(first: ipaddress.IPv4Address) -> list[socket.socket] | None:
-    """Hold all three networks by their abstract names; None when somebody has one of them."""
+def _claim(first: ipaddress.IPv4Address) -> tuple[socket.socket, ...]:
+    """Hold all three networks by their abstract names; empty when somebody has one of them."""
     held: list[socket.socket] = []
     for number in range(_NETS):
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -267,14 +296,10 @@ def _claim(first: ipaddress.IPv4Address) -> list[socket.socket] | None:
         try:
             holder.bind(f"\0hmsdr-lab-network/{first + 256 * number}")
         except OSError:
-            _release(held)
-            return None
-    return held
-
-
-def _release(held: Sequence[socket.socket]) -> None:
-    for each in held:
-        each.close()
+            for each in held:
+                each.close()
+            return ()
+    return tuple(held)
 
 
 def _hosts(first: ipaddress.IPv4Address) -> set[str]:

@@ -18,6 +18,9 @@ from pathlib import Path
 from hmsdr.control.proctable import start_time
 from hmsdr.lab.layout import LAB_ENV, REGION_ENV
 
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Prefix of a command whose process is killed when the thread that started it ends."""
+
 _SERVERS = frozenset(
     {"postgres", "redis-server", "redis-check-rdb", "redis-check-aof", "valkey-server", "prometheus"}
 )
@@ -28,11 +31,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class LabProcess:
-    """One live process of a lab. ``start`` (clock ticks since boot) makes the pid an identity."""
+    """One live process of a lab. ``start`` (clock ticks since boot) makes the pid an identity; ``executable`` is a name."""
 
     pid: int
     start: int
     command: str
+    executable: str
     region: str | None
     directory: Path | None
     """Where it works; None when that could not be read."""
@@ -63,7 +67,7 @@ def lab_processes(lab_id: str, directory: Path) -> list[LabProcess]:
     """Every live process of that lab, this process excepted."""
     root = os.path.realpath(directory)
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names only, many times a second
+    for name in os.listdir("/proc"):  # noqa: PTH208 - read often, names suffice
         if name.isdecimal() and int(name) != os.getpid():
             process = _look(int(name), lab_id, root)
             if process is not None:
@@ -142,15 +146,16 @@ def _look(pid: int, lab_id: str, root: str) -> LabProcess | None:
     environment = _environment(pid)
     works_in = _link(pid, "cwd")
     inside = works_in is not None and (works_in == root or works_in.startswith(root + os.sep))
-    if environment.get(LAB_ENV) != lab_id:
-        executable = os.path.basename(_link(pid, "exe") or "").split(" ")[0]  # noqa: PTH119
-        if not inside or executable not in _SERVERS:
-            return None
+    executable = os.path.basename(_link(pid, "exe") or "").split(" ")[0]  # noqa: PTH119
+    if environment.get(LAB_ENV) != lab_id and not (inside and executable in _SERVERS):
+        return None
     region = environment.get(REGION_ENV)
     if region is None and inside and works_in is not None:
         parts = Path(works_in).relative_to(root).parts
         region = parts[1] if len(parts) > 1 and parts[0] == "regions" else None
-    return LabProcess(pid, start, _command(pid), region, Path(works_in) if works_in else None, environment)
+    return LabProcess(
+        pid, start, _command(pid), executable, region, Path(works_in) if works_in else None, environment
+    )
 
 
 def _environment(pid: int) -> dict[str, str]:

@@ -1,91 +1,106 @@
-"""Which processes a lab consists of, and starting one: its command, its directory, its mark, its log.
+"""Which processes a lab's supervisor starts: command, directory, and how it shows that it is ready. Data only.
 
-Every process is its own session and carries the lab's mark, so that it is found and killed whoever started it.
+What runs inside a region's cluster (agents, databases, caches, services) is started by its kubelet, not from here.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hmsdr.lab import binaries
-from hmsdr.lab.layout import LAB_ENV, REGION_ENV, Layout
+from hmsdr.lab import probe
+from hmsdr.lab.hms import monitoring
+from hmsdr.lab.layout import CLUSTER_DOMAIN, Layout
+
+_ASK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One process of the lab, as it is started."""
+    """One process of the lab, as it is started. ``ready`` asks it once."""
 
     name: str
     region: str | None
     command: tuple[str, ...]
     directory: Path
+    log: Path
+    ready: Callable[[], Awaitable[bool]]
+    site: str | None = None
+    """Where it stands, when that is not its region: the witness."""
+
+    @property
+    def key(self) -> str:
+        """Its name, unique in the lab."""
+        return self.name if self.region is None else f"{self.name} {self.region}"
 
 
 def shared(layout: Layout) -> list[Server]:
     """What belongs to neither region."""
-    lab = ("--lab", str(layout.directory))
+    logs = layout.directory / "logs"
+    name = f"postgres-primary.{CLUSTER_DOMAIN}"
+    prometheus = layout.directory / "prometheus"
     return [
-        Server("aws", None, (sys.executable, "-m", "hmsdr.lab.aws", *lab), layout.directory),
-        Server("dns", None, (sys.executable, "-m", "hmsdr.lab.dns", *lab), layout.directory),
+        Server(
+            "aws",
+            None,
+            _python("hmsdr.lab.aws", layout),
+            layout.directory / "aws",
+            logs / "aws.log",
+            lambda: probe.answers(layout.aws, "/__lab/healthz", deadline=_ASK_SECONDS),
+        ),
+        Server(
+            "dns",
+            None,
+            _python("hmsdr.lab.dns", layout),
+            layout.directory / "dns",
+            logs / "dns.log",
+            lambda: probe.resolves(layout.dns, name, deadline=_ASK_SECONDS),
+        ),
+        Server(
+            "prometheus",
+            None,
+            tuple(monitoring.command(layout)),
+            prometheus,
+            logs / "prometheus.log",
+            lambda: probe.answers(
+                layout.prometheus, "/-/ready", deadline=_ASK_SECONDS, ca_file=layout.ca_file
+            ),
+        ),
+        Server(
+            "channels",
+            None,
+            _python("hmsdr.lab.channels", layout),
+            layout.directory / "channels",
+            logs / "channels.log",
+            lambda: probe.answers(layout.channels, "/healthz", deadline=_ASK_SECONDS),
+        ),
     ]
 
 
 def of_region(layout: Layout, name: str) -> list[Server]:
     """What dies with the region `name`."""
     region = layout.regions[name]
-    agent = (
-        sys.executable, "-m", "hmsdr", "agent", "--playbook", str(layout.playbook), "--region", name,
-        "--data-directory", str(region.postgres_data), "--state-directory", str(region.directory / "agent"),
-        "--postgres-bin", str(binaries.postgres_bin()),
-    )  # fmt: skip
-    redis: tuple[str, ...] = (
-        str(binaries.find("redis-server")), "--bind", region.redis.host, "--port", str(region.redis.port),
-        "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", str(region.redis_data),
-    )  # fmt: skip
-    if region.ordinal_name == "secondary":
-        primary = next(item for item in layout.regions.values() if item.ordinal_name == "primary").redis
-        redis = (*redis, "--replicaof", primary.host, str(primary.port))
     return [
-        Server("agent", name, agent, region.directory),
-        Server("redis", name, redis, region.redis_data),
+        Server(
+            "kubernetes",
+            name,
+            (*_python("hmsdr.lab.kube", layout), "--region", name),
+            region.directory,
+            region.logs / "kubernetes.log",
+            lambda: probe.answers(region.kubernetes, "/readyz", deadline=_ASK_SECONDS),
+        ),
+        Server(
+            "ingress",
+            name,
+            (*_python("hmsdr.lab.hms.ingress", layout), "--region", name),
+            region.directory,
+            region.logs / "ingress.log",
+            lambda: probe.answers(region.ingress_http, "/__ingress/healthz", deadline=_ASK_SECONDS),
+        ),
     ]
 
 
-def start(layout: Layout, server: Server) -> subprocess.Popen[bytes]:
-    """Start a process in the background, with its output in the lab's logs."""
-    logs = layout.directory / "logs" if server.region is None else layout.regions[server.region].logs
-    for directory in (logs, server.directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        LAB_ENV: layout.lab_id,
-        "PATH": binaries.search_path(),
-        # A primary that was killed on purpose stays down, so that there is something to fail over from.
-        "HMSDR_AGENT_ON_CRASH": "hold",
-        **({REGION_ENV: server.region} if server.region else {}),
-    }
-    with (logs / f"{server.name}.log").open("ab") as log:
-        return subprocess.Popen(
-            server.command,
-            cwd=server.directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def tail(layout: Layout, server: Server, lines: int = 5) -> str:
-    """The end of a process's log, for errors."""
-    logs = layout.directory / "logs" if server.region is None else layout.regions[server.region].logs
-    try:
-        found: Sequence[str] = (logs / f"{server.name}.log").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return " | ".join(found[-lines:])
+def _python(module: str, layout: Layout) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, "--lab", str(layout.directory))

@@ -7,6 +7,8 @@ import json
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import botocore.exceptions
 import dns.asyncresolver
@@ -19,6 +21,9 @@ from hmsdr.drivers.s3 import ObjectStore
 from hmsdr.lab.aws.seed import client, seed
 from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout
 from hmsdr.playbook.topology import Aws, Traffic
+from hmsdr.runbook.action import StepContext
+from hmsdr.runbook.actions.traffic import ShiftArgs, ShiftTraffic
+from hmsdr.runbook.systems import Systems
 
 TRAFFIC = Traffic(
     public_url=f"https://{PUBLIC_NAME}", hosted_zone=ZONE, record=PUBLIC_NAME, ttl=1, epoch_record=f"_epoch.{PUBLIC_NAME}"
@@ -107,6 +112,24 @@ async def test_an_older_epoch_moves_nothing(driver: Route53) -> None:
     await driver.shift({"us-east-1": 50, "us-west-2": 50}, epoch, deadline=10)
     with pytest.raises(PermanentError, match=f"carry epoch {epoch}"):
         await driver.shift({"us-east-1": 100, "us-west-2": 0}, epoch - 1, deadline=10)
+
+
+async def test_right_weights_under_an_old_epoch_are_not_the_goal(driver: Route53) -> None:
+    """Somebody moved the weights by hand: the epoch is exchanged all the same (SAFETY rule 12)."""
+    weights = {"us-east-1": 100, "us-west-2": 0}
+    epoch = (await driver.epoch(deadline=10) or 0) + 1
+    await driver.shift(weights, epoch, deadline=10)
+    systems = SimpleNamespace(dns=lambda: driver, playbook=SimpleNamespace(regions=weights))
+    context = StepContext(
+        cast("Systems", systems), "run-1", asyncio.get_running_loop().time() + 20, lambda _: None
+    )
+    action = ShiftTraffic()
+    assert (await action.check(context, ShiftArgs(to="us-east-1", epoch=epoch))).holds
+    later = ShiftArgs(to="us-east-1", epoch=epoch + 1)
+    assert not (await action.check(context, later)).holds
+    await action.act(context, later)
+    assert (await action.check(context, later)).holds
+    assert await driver.epoch(deadline=10) == epoch + 1
 
 
 async def test_of_two_shifts_at_once_one_wins_and_the_other_is_told(layout: Layout, driver: Route53) -> None:

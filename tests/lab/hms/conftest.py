@@ -12,6 +12,7 @@ import pytest_asyncio
 
 sys.path.append(str(Path(__file__).parent))
 
+from region import Front
 from servers import Hospital, NameServer, free_network, make_template
 
 
@@ -28,5 +29,15 @@ async def hospital(tmp_path: Path, template: Path) -> AsyncIterator[Hospital]:
     await names.start()
     session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=4))
     made = Hospital(template, tmp_path / "hms", net, names, session)
+    yield made
+    await made.close()
+
+
+@pytest_asyncio.fixture
+async def front(hospital: Hospital) -> AsyncIterator[Front]:
+    """The hospital with the APIs of both regions up, and no ingress yet."""
+    made = Front(hospital)
+    for api in made.apis.values():
+        await api.start()
     yield made
     await made.close()

@@ -30,7 +30,7 @@ DATABASE_NAME = "postgres-primary.hms.system.svc.cluster.local"
 REDIS_NAME = "redis-primary.hms.system.svc.cluster.local"
 
 
-async def until(what: str, ask: Callable[[], Awaitable[_T | None]], seconds: float = 10.0) -> _T:
+async def until(what: str, ask: Callable[[], Awaitable[_T | None]], seconds: float = 30.0) -> _T:
     """Ask until the answer is true; a connection that fails counts as not yet."""
     ends = time.monotonic() + seconds
     last: object = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout
+from hmsdr.lab.layout import PROMETHEUS_NAME, PUBLIC_NAME, ZONE, Layout
 
 TTL = 1
 """Seconds: the lab's users find the new region as fast as its thresholds are short."""
@@ -65,7 +65,13 @@ def _records(layout: Layout) -> list[dict[str, Any]]:
             "Type": "TXT",
             "TTL": TTL,
             "ResourceRecords": [{"Value": '"epoch=1"'}],
-        }
+        },
+        {
+            "Name": f"{PROMETHEUS_NAME}.",
+            "Type": "A",
+            "TTL": TTL,
+            "ResourceRecords": [{"Value": layout.prometheus.host}],
+        },
     ]
     for region in layout.regions.values():
         address = [{"Value": region.ingress_http.host}]

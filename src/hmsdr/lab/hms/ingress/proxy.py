@@ -78,7 +78,7 @@ class Ingress:
         app.router.add_get("/__ingress/targets", self._targets)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/health", self._health)
-        app.router.add_route("*", "/{service}{rest:(/.*)?}", self._proxy)
+        app.router.add_route("*", "/{path:.*}", self._proxy)
         app.on_response_prepare.append(self._sign)
         return app
 
@@ -87,7 +87,7 @@ class Ingress:
 
     async def _proxy(self, request: web.Request) -> web.StreamResponse:
         began = time.monotonic()
-        service = request.match_info["service"]
+        service = request.path.split("/")[1]
         if service not in _NAMES:
             return _json(404, {"error": f"no service {service!r} here", "services": sorted(_NAMES)})
         headers = _forwarded(request.headers)

@@ -1,0 +1,79 @@
+"""Talking to a lab's supervisor: one JSON line there, one back. Starts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hmsdr.errors import FailedError, RefusedError
+from hmsdr.lab.layout import Layout
+
+LINE_LIMIT = 1 << 20
+PING_SECONDS = 2.0
+
+
+def lab_id(directory: Path) -> str:
+    """The mark of a lab in `directory`: always the same, so that a later `up` finds an earlier one's leftovers."""
+    return "lab-" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+
+
+def control_name(mark: str) -> str:
+    """The supervisor's socket."""
+    # An abstract name: no length limit that a deep directory could hit, and gone with its last holder.
+    return f"\0hmsdr-lab-control/{mark}"
+
+
+async def alive(mark: str) -> bool:
+    """Whether a supervisor answers under `mark`."""
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(control_name(mark), limit=LINE_LIMIT)
+            try:
+                writer.write(b'{"do": "ping"}\n')
+                return bool(await reader.readline())
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def ask(layout: Layout, request: dict[str, Any], *, deadline: float) -> dict[str, Any]:
+    """The supervisor's answer within `deadline` seconds.
+
+    Raises:
+        RefusedError: there is no supervisor, or it refuses.
+        FailedError: no answer, or it failed.
+    """
+    doing = f"asking the lab in {layout.directory}"
+    try:
+        async with asyncio.timeout(deadline):
+            reader, writer = await asyncio.open_unix_connection(control_name(layout.lab_id), limit=LINE_LIMIT)
+            try:
+                writer.write(json.dumps(request).encode() + b"\n")
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except OSError as error:
+        raise RefusedError(
+            doing, "its supervisor does not run", "`hmsdr lab down`, then `hmsdr lab up`"
+        ) from error
+    except TimeoutError as error:
+        raise FailedError(doing, f"no answer after {deadline:g} s", "Look at `hmsdr lab status`") from error
+    if not line:
+        raise FailedError(doing, "it hung up", "Look at `hmsdr lab status`")
+    message: dict[str, Any] = json.loads(line)
+    raise_problem(message)
+    return message
+
+
+def raise_problem(message: dict[str, Any]) -> None:
+    """Raise the error that a supervisor's line tells of, if it does."""
+    if "interrupted" in message:
+        raise FailedError("bringing the lab up", "it was interrupted", "Nothing is left running; try again")
+    if (error := message.get("error")) is not None:
+        kind = RefusedError if error["refused"] else FailedError
+        raise kind(error["doing"], error["found"], error["remedy"])

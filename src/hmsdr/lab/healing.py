@@ -1,0 +1,100 @@
+"""Starting again what was broken in a lab, and saying honestly how each region came back.
+
+A database that lost the right to write is not brought back here: it comes up fenced or as a standby, and making
+the lost region whole is a recovery, which is a matter of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+from hmsdr.errors import FailedError
+from hmsdr.lab import probe
+from hmsdr.lab.components import Component
+from hmsdr.lab.layout import SERVICES, Layout
+from hmsdr.lab.processes import kill, lab_processes
+from hmsdr.lab.regions import Agents
+
+HEAL_SECONDS = 60.0
+_ASK_SECONDS = 1.0
+_PAUSE = 0.1
+_SETTLED = ("primary", "fenced")
+
+
+class Healing:
+    """One healing of one lab."""
+
+    def __init__(self, layout: Layout, components: Mapping[str, Component]) -> None:
+        self._layout = layout
+        self._components = components
+
+    async def run(self, broken: Collection[tuple[str, str]]) -> dict[str, Any]:
+        """Start what is down and wait; gives each region's state in words.
+
+        Raises:
+            FailedError: a server, an agent or a service did not come back.
+        """
+        for component in self._components.values():
+            component.start()
+        for component in self._components.values():
+            await component.until_ready(HEAL_SECONDS)
+        for fault, region in broken:
+            if fault == "database-killed":
+                await asyncio.to_thread(self._restart_agent, region)
+        async with Agents(self._layout) as agents, asyncio.timeout(2 * HEAL_SECONDS):
+            regions = {region for _, region in broken}
+            found = await asyncio.gather(
+                *(self._region(agents, name, services=name in regions) for name in self._layout.regions)
+            )
+        return {"regions": dict(zip(self._layout.regions, found, strict=True))}
+
+    async def _region(self, agents: Agents, region: str, *, services: bool) -> str:
+        ends = time.monotonic() + HEAL_SECONDS
+        state, steady = "", 0
+        while True:
+            status = await agents.status(region, deadline=_ASK_SECONDS)
+            if status is not None:
+                state = status.database.state
+                if state in _SETTLED or status.replication.streaming:
+                    break
+                # A standby that nobody feeds: it lost its primary, and waits for a recovery.
+                steady = steady + 1 if state in ("standby", "stopped") else 0
+                if steady * _PAUSE > 10:  # noqa: PLR2004 - seconds: longer than a lease and a reconnect
+                    break
+            if time.monotonic() > ends:
+                raise FailedError(
+                    f"healing {region}", f"its agent does not settle ({state or 'silent'})", "See its log"
+                )
+            await asyncio.sleep(_PAUSE)
+        if state == "primary":
+            if services:
+                await self._services(region, ends)
+            return "primary"
+        if status is not None and status.replication.streaming:
+            return "standby, streaming"
+        return (
+            f"{state}, neither writing nor streaming: `hmsdr authority show` says who may write; "
+            "recovery of a region that lost that right is a step of its own"
+        )
+
+    async def _services(self, region: str, ends: float) -> None:
+        where = self._layout.regions[region].ingress_http
+        for service in SERVICES:
+            asks = partial(probe.answers, where, f"/{service}-service/health", deadline=_ASK_SECONDS)
+            while not await asks():
+                if time.monotonic() > ends:
+                    raise FailedError(
+                        f"healing {region}", f"the {service} service does not answer", "See its log"
+                    )
+                await asyncio.sleep(_PAUSE)
+
+    def _restart_agent(self, region: str) -> None:
+        """An agent that holds its database stopped after crashes starts it again in its next life."""
+        for process in lab_processes(self._layout.lab_id, self._layout.directory):
+            if process.region == region and " agent " in process.command and "hmsdr" in process.command:
+                kill(process, signal.SIGTERM)

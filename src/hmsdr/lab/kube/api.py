@@ -1,0 +1,336 @@
+"""The Kubernetes API over HTTP: discovery, objects, watches, tables, patches and scale.
+
+It reads and changes objects in the store, nothing else: what follows from a change is the controllers' part.
+What real Kubernetes has and this has not is refused with "not supported by the lab".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from hmsdr.lab.kube import every, kinds, openapi, patch, protobuf
+from hmsdr.lab.kube.kinds import Kind
+from hmsdr.lab.kube.selectors import fields_match, labels_match
+from hmsdr.lab.kube.status import ApiError, bad_request, conflict, invalid, unsupported
+from hmsdr.lab.kube.store import Change, Object, Store, key_of
+from hmsdr.lab.kube.tables import table
+
+PodHandler = Callable[[web.Request, Object], Awaitable[web.StreamResponse]]
+_VERSION = {"major": "1", "minor": "32", "gitVersion": "v1.32.0+hmsdr-lab", "platform": "linux/amd64"}
+_LONGEST_WATCH_SECONDS = 600.0
+_BODY_BYTES = 4 * 1024 * 1024
+_CORE_DEPTH, _GROUP_DEPTH = 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the path of a request means."""
+
+    kind: Kind
+    namespace: str | None
+    name: str | None
+    subresource: str | None
+
+
+def parse(path: str) -> Target:
+    """Read ``/api/v1/...`` or ``/apis/GROUP/VERSION/...``.
+
+    Raises:
+        ApiError: NotFound if nothing is served there.
+    """
+    steps = path.strip("/").split("/")
+    missing = ApiError(404, "NotFound", "the server could not find the requested resource")
+    if steps[0] == "api" and len(steps) > _CORE_DEPTH:
+        group, version, rest = "", steps[1], steps[2:]
+    elif steps[0] == "apis" and len(steps) > _GROUP_DEPTH:
+        group, version, rest = steps[1], steps[2], steps[3:]
+    else:
+        raise missing
+    namespace = None
+    if rest[0] == "namespaces" and len(rest) > 2:  # noqa: PLR2004 - a resource inside of a namespace
+        namespace, rest = rest[1], rest[2:]
+    kind = kinds.find(group, version, rest[0])
+    if kind is None:
+        # NotFound, as clients expect that look for what a cluster may lack; its words say that it is the lab's lack.
+        raise ApiError(404, "NotFound", f"{missing}: {rest[0]} is not supported by the lab")
+    padded = [*rest[1:], None, None]
+    return Target(kind, namespace, padded[0], padded[1])
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _json(error.body(), status=error.code)
+
+
+def _json(item: Object, status: int = 200) -> web.Response:
+    """An object; as Kubernetes, without a charset in the content type, which clients compare."""
+    return web.Response(body=json.dumps(item).encode(), status=status, content_type="application/json")
+
+
+class Api:
+    """The HTTP side of one store.
+
+    Args:
+        store: the objects.
+        pods: what serves ``log`` and ``exec`` of a pod, by subresource.
+    """
+
+    def __init__(self, store: Store, pods: dict[str, PodHandler]) -> None:
+        self._store = store
+        self._pods = pods
+
+    def application(self) -> web.Application:
+        """The aiohttp application."""
+        app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
+        for path in ("/readyz", "/livez", "/healthz"):
+            app.router.add_get(path, _fine)
+        app.router.add_route("*", "/{path:.*}", self._dispatch)
+        return app
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.rstrip("/")
+        found = _discover(path)
+        if found is not None:
+            return _json(found)
+        target = parse(path)
+        if "dryRun" in request.query:
+            raise unsupported("dryRun")
+        if target.subresource is not None:
+            return await self._subresource(request, target)
+        if target.name is None:
+            return await self._collection(request, target)
+        return await self._one(request, target, target.namespace or "", target.name)
+
+    async def _collection(self, request: web.Request, target: Target) -> web.StreamResponse:
+        if request.method == "POST":
+            item = await _body(request)
+            _prepare(target, item)
+            return _answer(request, target.kind, self._store.create(target.kind, item), status=201)
+        if request.method != "GET":
+            raise unsupported(f"{request.method} of all {target.kind.qualified}")
+        if request.query.get("watch") in {"1", "true"}:
+            return await self._watch(request, target)
+        items = [
+            item for item in self._store.all(target.kind, target.namespace) if _wanted(request, target, item)
+        ]
+        revision = str(self._store.revision)
+        if _as_table(request):
+            return _json(table(target.kind, items, revision))
+        return _json(
+            {
+                "kind": f"{target.kind.kind}List",
+                "apiVersion": target.kind.api_version,
+                "metadata": {"resourceVersion": revision},
+                "items": items,
+            }
+        )
+
+    async def _one(
+        self, request: web.Request, target: Target, namespace: str, name: str
+    ) -> web.StreamResponse:
+        kind = target.kind
+        if request.method == "PATCH" and "apply-patch" in request.content_type:
+            raise unsupported("server-side apply (plain `kubectl apply` is)")
+        if every.stands_for_all(kind, name) and request.method == "GET":
+            return _answer(request, kind, every.representative(self._store, namespace))
+        if every.stands_for_all(kind, name) and request.method == "PATCH":
+            change = await _body(request)
+            patched = partial(_patched, request, kind)
+            return _answer(request, kind, every.patch_each(self._store, namespace, change, patched))
+        if request.method == "GET":
+            return _answer(request, kind, self._store.get(kind, namespace, name))
+        if request.method == "PUT":
+            item = await _body(request)
+            _prepare(target, item)
+            return _answer(request, kind, self._store.replace(kind, item))
+        if request.method == "PATCH":
+            change = await _body(request)
+            old = self._store.get(kind, namespace, name)
+            return _answer(request, kind, self._store.replace(kind, _patched(request, kind, old, change)))
+        if request.method == "DELETE":
+            options = await _body(request) if request.can_read_body else {}
+            if options.get("dryRun"):
+                raise unsupported("dryRun")
+            grace = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
+            gone = self._store.delete(kind, namespace, name, None if grace is None else int(grace))
+            return _json(gone)
+        raise unsupported(request.method)
+
+    async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
+        assert target.name is not None, "a subresource is of a named object"  # noqa: S101
+        kind, namespace = target.kind, target.namespace or ""
+        item = self._store.get(kind, namespace, target.name)
+        if kind is kinds.PODS and target.subresource in self._pods:
+            return await self._pods[target.subresource](request, item)
+        if target.subresource != "scale" or not kind.scalable:
+            raise unsupported(f"{kind.qualified}/{target.subresource}")
+        if request.method == "GET":
+            return _json(_scale(item))
+        change = await _body(request)
+        # Read again after the wait for the body: what was read before may be old by now.
+        item = self._store.get(kind, namespace, target.name)
+        if request.method == "PATCH":
+            change = patch.apply(request.content_type, _scale(item), change)
+        elif request.method != "PUT":
+            raise unsupported(f"{request.method} of scale")
+        replicas = (change.get("spec") or {}).get("replicas", 0)
+        if not isinstance(replicas, int) or replicas < 0:
+            raise invalid("spec.replicas: must be greater than or equal to 0")
+        item["spec"]["replicas"] = replicas
+        if version := (change.get("metadata") or {}).get("resourceVersion"):
+            item["metadata"]["resourceVersion"] = version
+        return _json(_scale(self._store.replace(kind, item)))
+
+    async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        since = request.query.get("resourceVersion")
+        seconds = min(float(request.query.get("timeoutSeconds", "inf")), _LONGEST_WATCH_SECONDS)
+        if request.query.get("sendInitialEvents") == "true":
+            raise invalid("sendInitialEvents: not supported by the lab")
+        with self._store.watching(int(since) if since not in {None, "", "0"} else None) as queue:
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(seconds):
+                    if since in {None, "", "0"}:
+                        for item in self._store.all(target.kind, target.namespace):
+                            if _wanted(request, target, item):
+                                await response.write(_event(request, target.kind, "ADDED", item))
+                    while True:
+                        line = _line(request, target, await queue.get())
+                        if line is not None:
+                            await response.write(line)
+        return response
+
+
+async def _fine(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+def _discover(path: str) -> Object | None:
+    if path.startswith("/openapi/v3/"):
+        return openapi.document(path.removeprefix("/openapi/v3/"))
+    if path.startswith("/openapi") and path != "/openapi/v3":
+        raise unsupported("openapi v2")
+    documents: dict[str, Callable[[], Object]] = {
+        "/version": lambda: dict(_VERSION),
+        "/openapi/v3": openapi.index,
+        "/api": kinds.core_versions,
+        "/apis": kinds.group_list,
+        "/api/v1": lambda: kinds.resource_list(""),
+    }
+    for group in kinds.GROUPS:
+        documents[f"/apis/{group}"] = partial(kinds.group, group)
+        documents[f"/apis/{group}/v1"] = partial(kinds.resource_list, group)
+    return documents[path]() if path in documents else None
+
+
+async def _body(request: web.Request) -> Object:
+    if request.content_type == protobuf.CONTENT_TYPE:
+        return protobuf.read(await request.read())
+    try:
+        found = await request.json(loads=json.loads)
+    except ValueError as error:
+        raise bad_request(f"the body is not JSON: {error}") from error
+    if not isinstance(found, dict | list):
+        raise bad_request("the body is not an object")
+    return found  # type: ignore[return-value]
+
+
+def _as_table(request: web.Request) -> bool:
+    return "as=Table" in request.headers.get("Accept", "")
+
+
+def _answer(request: web.Request, kind: Kind, item: Object, *, status: int = 200) -> web.Response:
+    if _as_table(request) and request.method == "GET":
+        return _json(table(kind, [item], item["metadata"]["resourceVersion"]))
+    return _json(item, status=status)
+
+
+def _wanted(request: web.Request, target: Target, item: Object) -> bool:
+    return (
+        target.namespace in {None, key_of(item)[0]}
+        and labels_match(request.query.get("labelSelector", ""), item["metadata"].get("labels") or {})
+        and fields_match(request.query.get("fieldSelector", ""), item)
+    )
+
+
+def _line(request: web.Request, target: Target, change: Change) -> bytes | None:
+    if change.plural != target.kind.plural:
+        return None
+    before = change.old is not None and _wanted(request, target, change.old)
+    after = change.new is not None and _wanted(request, target, change.new)
+    if after and change.new is not None:
+        return _event(request, target.kind, "MODIFIED" if before else "ADDED", change.new)
+    if before and change.old is not None:
+        gone = change.old | {"metadata": change.old["metadata"] | {"resourceVersion": str(change.revision)}}
+        return _event(request, target.kind, "DELETED", gone)
+    return None
+
+
+def _event(request: web.Request, kind: Kind, word: str, item: Object) -> bytes:
+    if _as_table(request):
+        item = table(kind, [item], item["metadata"]["resourceVersion"])
+    return json.dumps({"type": word, "object": item}).encode() + b"\n"
+
+
+def _prepare(target: Target, item: Object) -> None:
+    """Put the path's namespace and name into a body, or refuse one that says otherwise."""
+    metadata = item.setdefault("metadata", {})
+    if target.kind.namespaced:
+        if metadata.setdefault("namespace", target.namespace) != target.namespace:
+            raise bad_request("the namespace of the object does not match the namespace on the request")
+    else:
+        metadata.pop("namespace", None)
+    if not metadata.get("name"):
+        if target.name is None and not metadata.get("generateName"):
+            raise invalid("metadata.name: Required value")
+        metadata["name"] = target.name or f"{metadata['generateName']}{id(item) % 0xFFFFF:05x}"
+    if target.name not in {None, metadata["name"]}:
+        raise bad_request("the name of the object does not match the name on the URL")
+    if target.kind in {kinds.DEPLOYMENTS, kinds.STATEFULSETS}:
+        spec = item.get("spec") or {}
+        if not (spec.get("selector") or {}).get("matchLabels") or not spec.get("template"):
+            raise invalid("spec.selector.matchLabels and spec.template: Required value")
+        spec.setdefault("replicas", 1)
+
+
+def _patched(request: web.Request, kind: Kind, old: Object, change: Any) -> Object:
+    new: Object = patch.apply(request.content_type, old, change)
+    if key_of(new) != key_of(old):
+        raise bad_request("a patch cannot change name or namespace")
+    if new["metadata"].get("resourceVersion") not in {None, "", old["metadata"]["resourceVersion"]}:
+        raise conflict(kind.qualified, old["metadata"]["name"])
+    return new
+
+
+def _scale(item: Object) -> Object:
+    metadata = item["metadata"]
+    labels = item["spec"].get("selector", {}).get("matchLabels", {})
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            key: metadata[key]
+            for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+            if key in metadata
+        },
+        "spec": {"replicas": item["spec"].get("replicas", 1)},
+        "status": {
+            "replicas": item.get("status", {}).get("replicas", 0),
+            "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
+        },
+    }

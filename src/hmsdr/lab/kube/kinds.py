@@ -1,0 +1,134 @@
+"""The kinds of object the lab's Kubernetes knows, and the discovery documents about them. Facts only, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object."""
+
+    group: str
+    """API group; empty for the core group."""
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    short: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    scalable: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """``apiVersion`` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """Its name in messages: ``deployments.apps``."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+_ALL = ("all",)
+NODES = Kind("", "v1", "nodes", "Node", namespaced=False, short=("no",))
+NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False, short=("ns",))
+PODS = Kind("", "v1", "pods", "Pod", short=("po",), categories=_ALL)
+SERVICES = Kind("", "v1", "services", "Service", short=("svc",), categories=_ALL)
+ENDPOINTS = Kind("", "v1", "endpoints", "Endpoints", short=("ep",))
+ENDPOINTSLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+CONFIGMAPS = Kind("", "v1", "configmaps", "ConfigMap", short=("cm",))
+EVENTS = Kind("", "v1", "events", "Event", short=("ev",))
+DEPLOYMENTS = Kind(
+    "apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, scalable=True
+)
+REPLICASETS = Kind("apps", "v1", "replicasets", "ReplicaSet", short=("rs",))
+STATEFULSETS = Kind(
+    "apps", "v1", "statefulsets", "StatefulSet", short=("sts",), categories=_ALL, scalable=True
+)
+INGRESSES = Kind("networking.k8s.io", "v1", "ingresses", "Ingress", short=("ing",))
+LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+KINDS = (
+    NODES,
+    NAMESPACES,
+    PODS,
+    SERVICES,
+    ENDPOINTS,
+    ENDPOINTSLICES,
+    CONFIGMAPS,
+    EVENTS,
+    DEPLOYMENTS,
+    REPLICASETS,
+    STATEFULSETS,
+    INGRESSES,
+    LEASES,
+)
+BY_PLURAL = {kind.plural: kind for kind in KINDS}
+GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS if kind.group))
+
+
+def find(group: str, version: str, plural: str) -> Kind | None:
+    """The kind served under this group, version and plural."""
+    kind = BY_PLURAL.get(plural)
+    return kind if kind is not None and (kind.group, kind.version) == (group, version) else None
+
+
+def core_versions() -> dict[str, Any]:
+    """``GET /api``."""
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+
+
+def group_list() -> dict[str, Any]:
+    """``GET /apis``."""
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group(name) for name in GROUPS]}
+
+
+def group(name: str) -> dict[str, Any]:
+    """``GET /apis/GROUP``."""
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": name,
+        "versions": [version],
+        "preferredVersion": version,
+    }
+
+
+def resource_list(name: str) -> dict[str, Any]:
+    """``GET /api/v1`` (an empty `name`) or ``GET /apis/GROUP/v1``."""
+    resources: list[dict[str, Any]] = []
+    for kind in KINDS:
+        if kind.group != name:
+            continue
+        entry = {
+            "name": kind.plural,
+            "singularName": kind.kind.lower(),
+            "namespaced": kind.namespaced,
+            "kind": kind.kind,
+            "verbs": _VERBS,
+            "shortNames": list(kind.short),
+            "categories": list(kind.categories),
+        }
+        resources.append(entry)
+        if kind.scalable:
+            resources.append(
+                {
+                    "name": f"{kind.plural}/scale",
+                    "singularName": "",
+                    "namespaced": True,
+                    "group": "autoscaling",
+                    "version": "v1",
+                    "kind": "Scale",
+                    "verbs": ["get", "patch", "update"],
+                }
+            )
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{name}/v1" if name else "v1",
+        "resources": resources,
+    }

@@ -1,0 +1,190 @@
+"""What runs in a pod: forks of the services' code, what `kubectl exec` puts beside it, and its logs; and when each ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cluster import KUBECTL, Cluster, deployment, fetch, running, wait_for
+
+from hmsdr.control.proctable import start_time
+from hmsdr.lab.kube.containers import ForkServer
+
+pytestmark = pytest.mark.xdist_group("kube")
+needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH")
+
+
+@pytest.fixture
+async def forks(tmp_path: Path) -> AsyncIterator[ForkServer]:
+    server = ForkServer(os.environ, tmp_path, tmp_path / "forkserver.log")
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running(tmp_path) as found:
+        manifest = json.dumps(deployment(tmp_path, replicas=1))
+        await found.kubectl("create", "--validate=false", "-f", "-", given=manifest)
+        await found.kubectl("rollout", "status", "deployment/patient-service", "--timeout=30s")
+        yield found
+
+
+def settings(**more: str) -> dict[str, str]:
+    """Of a service whose stores are nowhere: it comes up, and says in /health that it is not well."""
+    stores = {f"{store}_HOST": "127.0.0.1" for store in ("DATABASE", "REDIS")}
+    ports = {"DATABASE_PORT": "9", "REDIS_PORT": "9", "HMSDR_LAB_DNS": "127.0.0.1:9"}
+    names = {"DATABASE_NAME": "postgres", "DATABASE_USER": "hms_app", "HMS_REGION": "us-east-1"}
+    return {"HMS_SERVICE": "patient", "POD_NAME": "a-pod", **names, **stores, **ports, **more}
+
+
+async def test_each_fork_has_its_own_environment_session_log_and_end(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    hosts = [f"127.{137 + number}.9.100" for number in range(2)]
+    made = [
+        await forks.fork("patient", settings(POD_IP=host), tmp_path, tmp_path / f"{host}.log")
+        for host in hosts
+    ]
+    for host, fork in zip(hosts, made, strict=True):
+        await wait_for(lambda host=host: fetch(f"http://{host}:8080/metrics"), f"{host} to serve")
+        assert os.getsid(fork.pid) == fork.pid
+        assert f"listens on {host}:8080" in (tmp_path / f"{host}.log").read_text()
+    made[0].send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(made[0].wait(), 10) == 0
+    made[1].send_signal(signal.SIGKILL)
+    assert await asyncio.wait_for(made[1].wait(), 10) == -signal.SIGKILL
+    for fork in made:
+        with pytest.raises(ProcessLookupError):
+            fork.send_signal(signal.SIGTERM)
+
+
+async def test_a_fork_that_is_told_nonsense_says_so_in_its_log(forks: ForkServer, tmp_path: Path) -> None:
+    log = tmp_path / "pod.log"
+    fork = await forks.fork("patient", settings(HMS_SERVICE="pharmacy"), tmp_path, log)
+    assert await asyncio.wait_for(fork.wait(), 20) == 2
+    assert "there is no service 'pharmacy'" in log.read_text()
+    lost = await forks.fork("patient", settings(), tmp_path / "nowhere", log)
+    assert await asyncio.wait_for(lost.wait(), 20) == 1
+    assert "FileNotFoundError" in log.read_text()
+
+
+async def test_forks_end_with_their_server_and_the_next_one_comes_up_all_the_same(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    before = await forks.fork("patient", settings(POD_IP="127.139.9.100"), tmp_path, tmp_path / "1.log")
+    parent = int(Path(f"/proc/{before.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    assert await asyncio.wait_for(before.wait(), 10) == -signal.SIGKILL
+
+    async def ended() -> bool:
+        return start_time(before.pid) is None
+
+    await wait_for(ended, "the fork to end", 5)
+    after = await forks.fork("patient", settings(POD_IP="127.139.9.100"), tmp_path, tmp_path / "2.log")
+    assert after.pid != before.pid
+    await wait_for(lambda: fetch("http://127.139.9.100:8080/metrics"), "the next one to serve")
+
+
+def commands(mark: str) -> list[int]:
+    """Pids of the processes with `mark` as an argument of their own, not in a script's text."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and start_time(int(entry.name)) is not None:
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:1] == [b"sleep"] and mark.encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+async def one_pod(cluster: Cluster) -> str:
+    return (await cluster.kubectl("get", "pods", "-o", "name")).split()[0]
+
+
+def nap() -> str:
+    """Seconds to sleep that no other test sleeps."""
+    return f"600.{uuid.uuid4().int % 10**12:012d}"
+
+
+@needs_kubectl
+async def test_what_exec_left_in_the_background_lives_as_long_as_its_container(cluster: Cluster) -> None:
+    seconds, pod = nap(), await one_pod(cluster)
+    script = f"setsid sleep {seconds} >/dev/null 2>&1 </dev/null & echo begun"
+    assert await cluster.kubectl("exec", pod, "--", "sh", "-c", script) == "begun\n"
+    (left,) = commands(seconds)
+    assert start_time(left) is not None
+    await cluster.kubectl("delete", pod, "--grace-period=1", "--wait=true")
+
+    async def gone() -> bool:
+        return not commands(seconds)
+
+    await wait_for(gone, "the command to end with its pod", 10)
+
+
+@needs_kubectl
+async def test_exec_ends_with_its_client_children_in_sessions_of_their_own_too(cluster: Cluster) -> None:
+    seconds, pod = nap(), await one_pod(cluster)
+    script = f"setsid sleep {seconds} & sleep {seconds}"
+    talk = asyncio.create_task(cluster.kubectl("exec", pod, "--", "sh", "-c", script, fails=True))
+
+    async def both() -> bool:
+        return len(commands(seconds)) == 2
+
+    await wait_for(both, "both commands to run", 10)
+    (client,) = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and f"exec\0{pod}\0--\0sh\0-c\0{script}".encode() in _words(entry)
+    ]
+    os.kill(client, signal.SIGKILL)
+
+    async def gone() -> bool:
+        return not commands(seconds)
+
+    await wait_for(gone, "both to end with their client", 10)
+    await talk
+
+
+def _words(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@needs_kubectl
+async def test_a_container_that_the_pod_does_not_have_is_refused(cluster: Cluster) -> None:
+    pod = (await one_pod(cluster)).removeprefix("pod/")
+    for query in (f"{pod}/log?container=wrong", f"{pod}/exec?container=wrong&command=true&stdout=true"):
+        url = f"/api/v1/namespaces/hms-system/pods/{query}"
+        told = await cluster.kubectl("get", "--raw", url, fails=True)
+        assert f"container wrong is not valid for pod {pod}" in told
+
+
+@needs_kubectl
+async def test_the_log_of_a_containers_last_life_is_kept(cluster: Cluster) -> None:
+    pod = json.loads(await cluster.kubectl("get", await one_pod(cluster), "-o", "json"))
+    name, address = pod["metadata"]["name"], pod["status"]["podIP"]
+    told = await cluster.kubectl("logs", name, "--previous", fails=True)
+    assert f'previous terminated container "patient" in pod "{name}" not found' in told
+    first = await cluster.kubectl("logs", name)
+    following = asyncio.create_task(cluster.kubectl("logs", "--follow", name))
+    await asyncio.sleep(0.5)
+    pid = int((await fetch(f"http://{address}:8080/") or "").split()[-1])
+    log = next(cluster.region.logs.glob(f"{name}.log"))
+    with log.open("a") as file:
+        file.write("last words\n")
+    os.kill(pid, signal.SIGKILL)
+    assert await asyncio.wait_for(following, 20) == first + "last words\n"
+    await wait_for(lambda: fetch(f"http://{address}:8080/"), "the container to run again")
+    assert await cluster.kubectl("logs", name, "--previous") == first + "last words\n"
+    assert await cluster.kubectl("logs", name, "--tail=1") == f"serving as {name}\n"

@@ -1,0 +1,251 @@
+"""What must not be is refused by the command: exit status 2, what was found, what to do, and nothing has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from commands import COMMAND, Done, begin, command_environment, hmsdr
+from hmsdr.lab.aws.seed import client
+from hmsdr.lab.layout import DATABASE, Layout
+from hmsdr.lab.processes import lab_processes
+from hospital_state import EAST, WEST, events, head, look
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+
+def failover(lab: Layout, *more: str, **environment: str) -> Done:
+    return hmsdr("failover", EAST, WEST, *more, lab=lab, **environment)
+
+
+def refused(lab: Layout, found: str, done: Callable[[], Done]) -> Done:
+    """`done` is refused because of `found`, and neither the log nor the hospital has changed."""
+    before, story = asyncio.run(look(lab, regions=(EAST,))), asyncio.run(head(lab))
+    answer = done()
+    assert (answer.status, found in answer.out + answer.err) == (2, True), answer
+    assert (asyncio.run(look(lab, regions=(EAST,))), asyncio.run(head(lab))) == (before, story)
+    return answer
+
+
+def sql(lab: Layout, region: str, statement: str) -> None:
+    where = lab.regions[region].postgres
+    conninfo = f"host={where.host} port={where.port} user=postgres dbname={DATABASE} connect_timeout=3"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(statement)  # type: ignore[arg-type]
+
+
+def gate(lab: Layout, name: str) -> dict[str, Any]:
+    done = hmsdr("plan", "failover", EAST, WEST, "--json", lab=lab)
+    found = done.json()["gates"]
+    # What `failover` would refuse is said by the plan's status too, for scripts.
+    assert done.status == (0 if all(each["state"] == "passed" for each in found) else 2), done
+    return next(each for each in found if each["name"] == name)
+
+
+def until(what: str, holds: Callable[[], bool], seconds: float = 40) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, what
+        time.sleep(0.2)
+
+
+@contextmanager
+def another_playbook(lab: Layout, place: Path, **changes: Any) -> Iterator[str]:
+    file = place / "changed.yaml"
+    file.write_text(yaml.safe_dump({"extends": str(lab.playbook), **changes}))
+    yield str(file)
+
+
+@pytest.mark.req("FM-1")
+def test_replication_that_lags_or_cannot_be_measured(lab: Layout) -> None:
+    sql(lab, WEST, "SELECT pg_wal_replay_pause()")
+    try:
+        until("the lag is over its limit", lambda: gate(lab, "replication-lag")["state"] == "failed")
+        answer = refused(lab, "gate replication-lag failed", lambda: failover(lab))
+        assert "--override replication-lag --reason TEXT --by NAME" in answer.err
+        assert "below 5s" in answer.out
+    finally:
+        sql(lab, WEST, "SELECT pg_wal_replay_resume()")
+    until("the lag is small again", lambda: gate(lab, "replication-lag")["state"] == "passed")
+    agents = [
+        process.pid
+        for process in lab_processes(lab.lab_id, lab.directory)
+        if process.region == WEST and "hmsdr agent" in process.command
+    ]
+    assert agents
+    for pid in agents:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert gate(lab, "replication-lag")["state"] == "unknown"
+        refused(lab, "gate replication-lag unknown", lambda: failover(lab))
+    finally:
+        for pid in agents:
+            os.kill(pid, signal.SIGCONT)
+    until("the standby's agent is back", lambda: gate(lab, "replication-lag")["state"] == "passed")
+
+
+@pytest.mark.req("FM-1", "DB-4")
+def test_a_standby_that_does_not_stream_while_the_primary_is_well(fresh_lab: Layout) -> None:
+    """Fenced then, the old side could never hand over the rest: nobody would be able to write."""
+    before = asyncio.run(look(fresh_lab))
+    sql(fresh_lab, WEST, "ALTER SYSTEM SET primary_conninfo = ''")
+    sql(fresh_lab, WEST, "SELECT pg_reload_conf()")
+    until(
+        "the gate sees it",
+        lambda: (
+            "the primary answers, but the standby does not stream"
+            in gate(fresh_lab, "replication-lag")["observed"]
+        ),
+    )
+    refused(fresh_lab, "gate replication-lag unknown", lambda: failover(fresh_lab))
+    overruled = ("--override", "replication-lag", "--reason", "we must", "--by", "pat")
+    done = failover(fresh_lab, *overruled)
+    assert (done.status, "rolled_back" in done.out) == (1, True), done
+    assert asyncio.run(look(fresh_lab)) == before
+
+
+@pytest.mark.req("FM-1")
+def test_services_that_do_not_run_in_the_target(fresh_lab: Layout) -> None:
+    words = (
+        "kubectl",
+        f"--context={WEST}",
+        "-n",
+        "hms-system",
+        "scale",
+        "deployment/billing-service",
+        "--replicas=0",
+    )
+    assert hmsdr("lab", "shell", "--dir", fresh_lab.directory, "--", *words).status == 0
+    until("its pods are gone", lambda: gate(fresh_lab, "secondary-healthy")["state"] == "failed")
+    answer = refused(fresh_lab, "gate secondary-healthy failed", lambda: failover(fresh_lab))
+    assert "no ready pod of billing" in answer.out
+
+
+@pytest.mark.req("FM-1")
+def test_backups_that_are_stale_or_not_there(lab: Layout, tmp_path: Path) -> None:
+    with another_playbook(lab, tmp_path, thresholds={"gates": {"backup_age": "1s"}}) as file:
+        answer = refused(lab, "gate backups-current failed", lambda: failover(lab, "--playbook", file))
+        assert "not older than 1s" in answer.out
+    s3 = client(lab, "s3")
+    kept = {}
+    for region in (EAST, WEST):
+        bucket = f"hms-backups-{region}"
+        for item in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            kept[bucket, item["Key"]] = s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
+    try:
+        refused(lab, "gate backups-current", lambda: failover(lab))
+        s3.put_object(Bucket=f"hms-backups-{WEST}", Key="databases/readme.txt", Body=b"hello")
+        refused(lab, "gate backups-current failed: no backup", lambda: failover(lab))
+        s3.delete_object(Bucket=f"hms-backups-{WEST}", Key="databases/readme.txt")
+    finally:
+        for (bucket, key), body in kept.items():
+            s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+@pytest.mark.req("FM-1")
+def test_a_target_that_is_down(lab: Layout) -> None:
+    assert hmsdr("lab", "break", "region-down", "--region", WEST, "--dir", lab.directory).status == 0
+    answer = refused(lab, "gate secondary-healthy failed", lambda: failover(lab))
+    assert "Repair us-west-2 first" in answer.out
+    ill = hmsdr("health-check", lab=lab)
+    assert (ill.status, "The hospital is protected: no" in ill.out) == (1, True), ill
+
+
+def test_a_secret_that_is_missing_or_empty(lab: Layout) -> None:
+    key, story = lab.agent_key, asyncio.run(head(lab))
+    content = key.read_text()
+    try:
+        for spoil, found in ((lambda: key.write_text(""), "is empty"), (key.unlink, "cannot be read")):
+            spoil()
+            answer = failover(lab)
+            assert (answer.status, "secrets/agent.key" in answer.err, found in answer.err) == (
+                2,
+                True,
+                True,
+            ), answer
+    finally:
+        key.touch(mode=0o600)
+        key.write_text(content)
+    assert asyncio.run(head(lab)) == story
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "found"),
+    [
+        ({"gates": {"replication_lag": "-5s"}}, "replication_lag"),
+        ({"verification": {"sites": 1}}, "sites"),
+        ({"probing": {"interval": "500ms", "timeout": "2s"}}, "timeout"),
+    ],
+)
+def test_thresholds_that_make_no_sense(
+    lab: Layout, tmp_path: Path, thresholds: dict[str, Any], found: str
+) -> None:
+    with another_playbook(lab, tmp_path, thresholds=thresholds) as file:
+        answer = refused(lab, found, lambda: hmsdr("validate", file))
+        assert "changed.yaml:" in answer.out + answer.err
+
+
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_a_disk_under_the_journal_that_takes_nothing(lab: Layout, tmp_path: Path, disk: str) -> None:
+    """The command sees its own mount there; the hospital's agents go on with the real one."""
+    place = lab.store.parent
+    copy = tmp_path / "state"
+    shutil.copytree(place, copy)
+    size = sum(file.stat().st_size for file in copy.iterdir()) // 1024 + 64
+    mount = {
+        "full": f"mount -t tmpfs -o size={size}k tmpfs {place} && cp -a {copy}/. {place} && "
+        f"(dd if=/dev/zero of={place}/filler bs=1k 2>/dev/null || true)",
+        "read-only": f"mount -t tmpfs tmpfs {place} && cp -a {copy}/. {place} && mount -o remount,ro {place}",
+    }[disk]
+    prefix = (
+        ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    )
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip(
+            "the kernel allows this user no mount namespace, so no disk can be made full for it alone"
+        )
+    words = " ".join([*COMMAND, "failover", EAST, WEST])
+
+    def inside() -> Done:
+        return Done(
+            subprocess.run(
+                [*prefix, "sh", "-c", f"{mount} && exec {words}"],
+                env=command_environment(lab),
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+        )
+
+    refused(lab, {"full": "nothing was done", "read-only": "Read-only file system"}[disk], inside)
+
+
+async def test_a_second_failover_while_one_runs(fresh_lab: Layout) -> None:
+    first = begin("failover", EAST, WEST, lab=fresh_lab)
+    try:
+        while not [event for event in await events(fresh_lab) if event.kind == "run.started"]:
+            assert first.poll() is None
+            await asyncio.sleep(0.01)
+        second = failover(fresh_lab)
+        assert (second.status, "another run is under way" in second.err) == (2, True), second
+        resumed = hmsdr("run", "resume", (await events(fresh_lab))[-1].subject, lab=fresh_lab)
+        assert (resumed.status, "another run is under way" in resumed.err) == (2, True), resumed
+        assert await asyncio.to_thread(first.wait, 60) == 0
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+    assert (await look(fresh_lab)).primaries == (WEST,)

@@ -1,0 +1,193 @@
+"""`hmsdr lab` as a person uses it, on real servers: up, status, break, heal, shell, down, and what may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hmsdr.lab import binaries, control
+from hmsdr.lab.client import lab_id
+from hmsdr.lab.layout import Layout
+from hmsdr.lab.processes import lab_processes
+from hmsdr.lab.report import inspect
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(170)]
+HMSDR = [sys.executable, "-m", "hmsdr", "lab"]
+EAST = "us-east-1"
+
+
+def hmsdr(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HMSDR, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def wait_for(holds: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, f"it does not hold after {seconds} s"
+        time.sleep(0.02)
+
+
+def left(directory: Path) -> list[str]:
+    return [process.command for process in lab_processes(lab_id(directory), directory)]
+
+
+def test_status_is_of_the_real_systems(lab: Layout) -> None:
+    done = hmsdr("status", "--dir", lab.directory, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["whole"]
+    assert found["weights"] == {"us-east-1": 100, "us-west-2": 0}
+    assert found["authority"] == {"epoch": 1, "phase": "held", "holder": "postgres-primary-0@us-east-1"}
+    assert found["regions"]["us-west-2"]["streaming"]
+    assert {"aws", "dns", "supervisor", "hmsdr agent", "guard", "postgres"} <= {
+        p["name"] for p in found["processes"]
+    }
+    assert "Lab in" in hmsdr("status", "--dir", lab.directory).stdout
+
+
+def test_the_lines_that_status_prints_work_as_printed(lab: Layout) -> None:
+    lines = json.loads(hmsdr("status", "--dir", lab.directory, "--json").stdout)["commands"]
+    known = [line for line in lines if not line.startswith("AWS_") or shutil.which("aws")]
+    assert len(known) >= 12
+    done = subprocess.run(
+        ["sh", "-exc", "\n".join(known)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PATH": binaries.search_path()},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "streaming" in done.stdout
+    assert "role:master" in done.stdout
+    assert "role:slave" in done.stdout
+
+
+def test_in_its_shell_the_names_of_the_playbook_are_real(lab: Layout) -> None:
+    name = "postgres-secondary.hms.system.svc.cluster.local"
+    done = hmsdr(
+        "shell", "--dir", lab.directory, "--", "psql", "-h", name, "-U", "postgres", "-Atc",
+        "SELECT pg_is_in_recovery()",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "t"), done.stderr
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo(name, 5432)
+
+
+def test_a_fault_that_takes_no_service_refuses_one(lab: Layout) -> None:
+    done = hmsdr("break", "database-killed", "--service", "patient", "--dir", lab.directory)
+    assert (done.returncode, "--service belongs to service-killed" in done.stderr) == (2, True), done
+
+
+@pytest.mark.parametrize("fault", ["database-killed", "redis-killed", "region-down"])
+async def test_a_fault_kills_and_stays_until_it_is_healed(lab: Layout, fault: str) -> None:
+    before = {process.pid for process in lab_processes(lab.lab_id, lab.directory) if process.region == EAST}
+    broken = await control.break_(lab, fault, region=EAST)
+    assert broken.count > 0
+    assert abs(broken.wall - time.time()) < 20
+    after = {process.pid for process in lab_processes(lab.lab_id, lab.directory) if process.region == EAST}
+    assert len(before - after) >= broken.count if fault != "region-down" else not after
+    status = await inspect(lab)
+    if fault != "redis-killed":  # Kubernetes may have started it again by now
+        assert not status.whole
+    assert [item["fault"] for item in status.faults] == [fault]
+    healed = await control.heal(lab)
+    assert healed == {"us-east-1": "primary", "us-west-2": "standby, streaming"}
+    until = time.monotonic() + 15
+    while not (status := await inspect(lab)).whole:
+        assert time.monotonic() < until, status.problems
+        await asyncio.sleep(0.1)
+    assert status.authority["epoch"] == 1
+
+
+def test_what_is_wrong_is_refused_and_nothing_changes(lab: Layout, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep me")
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        cases = [
+            (("up", "--dir", lab.directory), "up there already"),
+            (("up", "--dir", tmp_path / "full"), "no lab's"),
+            (("up", "--dir", tmp_path / "new", "--port", f"redis={port}"), f"process {os.getpid()}"),
+            (("up", "--dir", tmp_path / "new", "--port", "redis=many"), "not NAME=N"),
+            (("up", "--dir", tmp_path / "new", "--address", "10.0.0.0"), "such as 127.77.0.0"),
+            (("break", "regon-down", "--dir", lab.directory), "Did you mean 'region-down'"),
+            (
+                ("break", "region-down", "--region", "us-east-2", "--dir", lab.directory),
+                "no region 'us-east-2'",
+            ),
+            (("status", "--dir", tmp_path / "new"), "there is none"),
+            (("down", "--dir", tmp_path / "new"), "there is none"),
+        ]
+        for arguments, words in cases:
+            done = hmsdr(*arguments)
+            assert done.returncode == 2, arguments
+            assert words in done.stderr, done.stderr
+            assert "Traceback" not in done.stderr
+    assert (tmp_path / "full" / "mine.txt").read_text() == "keep me"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_server_names_its_package(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    done = hmsdr("up", "--dir", tmp_path / "lab", PATH=str(tmp_path / "bin"))
+    assert done.returncode == 2
+    assert "Install the package redis-server" in done.stderr
+    assert not (tmp_path / "lab").exists()
+
+
+def test_a_second_lab_beside_it_then_its_supervisor_dies_then_down(lab: Layout, tmp_path: Path) -> None:
+    directory = tmp_path / "second"
+    assert hmsdr("up", "--dir", directory).returncode == 0
+    second = Layout.load(directory)
+    assert second.aws.host != lab.aws.host
+    assert hmsdr("status", "--dir", lab.directory).returncode == 0
+    supervisor = asyncio.run(control.supervisor_status(second))
+    assert supervisor is not None
+    os.kill(supervisor["pid"], signal.SIGKILL)
+    wait_for(lambda: not left(directory), 5)
+    assert hmsdr("status", "--dir", directory).returncode == 2
+    assert hmsdr("down", "--dir", directory).returncode == 0
+    assert not directory.exists()
+    assert hmsdr("status", "--dir", lab.directory).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        (signal.SIGINT, "certificates"),
+        (signal.SIGTERM, "databases"),
+        (signal.SIGHUP, "right to write"),
+        (signal.SIGKILL, "dns"),
+    ],
+)
+def test_an_interrupted_up_leaves_nothing(tmp_path: Path, number: signal.Signals, after: str) -> None:
+    directory = tmp_path / "deep" / "lab"
+    child = subprocess.Popen([*HMSDR, "up", "--dir", str(directory)], stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if after in line:
+            break
+    child.send_signal(number)
+    assert child.wait(30) != 0
+    child.stderr.close()
+    wait_for(lambda: not directory.parent.exists(), 10)
+    wait_for(lambda: not left(directory), 10)
