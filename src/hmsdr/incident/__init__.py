@@ -1,1 +1,1 @@
-"""Declaring, acknowledging, checklists, communications, review."""
+"""Incidents: what people have to see to, and what has been seen to. So far: the checklists of a failover."""

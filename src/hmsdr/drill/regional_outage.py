@@ -1,0 +1,92 @@
+"""Scenario 1, regional outage, up to the failover (TV-4): the active region is killed, every process of it at once.
+
+By hand: the drill watches as an operator's tool does, and starts the failover itself. By itself: controllers at three sites do
+all of that, and nobody touches anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hmsdr.control.following import follow
+from hmsdr.control.watch import RegionWatch, Trigger
+from hmsdr.drill.practice import Scenario, Scene
+from hmsdr.errors import FailedError
+from hmsdr.lab import control
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.opening import open_store
+from hmsdr.runbook.launch import launch
+from hmsdr.runbook.systems import Systems
+
+NAME = "regional-outage"
+TITLE = "Scenario 1: regional outage"
+DETECTION_SECONDS = 60.0
+FAILOVER_SECONDS = 120.0
+
+
+async def _by_hand(scene: Scene) -> None:
+    trigger = await _seen(scene)
+    scene.found.trigger = trigger.as_json()
+    scene.found.run = await launch(
+        scene.playbook,
+        {"from": scene.source, "to": scene.target},
+        by=f"drill {NAME}",
+        context={"trigger": trigger.as_json(), "drill": NAME},
+        watcher=scene.narrator.run,
+    )
+
+
+async def _seen(scene: Scene) -> Trigger:
+    """Break it, and watch until it counts as lost; why is on the record."""
+    store = await open_store(scene.playbook)
+    systems = Systems(scene.playbook, store)
+    watching = asyncio.create_task(RegionWatch(systems, scene.source).until_lost())
+    try:
+        await _break(scene, "")
+        try:
+            async with asyncio.timeout(DETECTION_SECONDS):
+                trigger = await watching
+        except TimeoutError:
+            raise FailedError(
+                f"waiting for {scene.source} to be seen lost",
+                f"it was not within {DETECTION_SECONDS:g} s",
+                "",
+            ) from None
+        scene.narrator.say(
+            f"{scene.source} unreachable for {trigger.hold_down.total_seconds():g} s on every path: "
+            f"failover to {scene.target}"
+        )
+
+        async def decided() -> list[NewEvent]:
+            return [NewEvent(f"trigger.{trigger.kind}", scene.source, "watch", trigger.as_json())]
+
+        await append_after(store, decided, doing="recording why the failover is wanted")
+        return trigger
+    finally:
+        watching.cancel()
+        await systems.close()
+        await store.close()
+
+
+async def _by_itself(scene: Scene) -> None:
+    store = await open_store(scene.playbook)
+    try:
+        before = (await store.head()).seq
+        await _break(scene, ". Nobody touches anything now")
+        followed = await follow(
+            store, before, scene.narrator.run, deadline=DETECTION_SECONDS + FAILOVER_SECONDS
+        )
+        scene.found.trigger, scene.found.run = followed.decided, followed.run
+    finally:
+        await store.close()
+
+
+async def _break(scene: Scene, words: str) -> None:
+    fault = await control.break_(scene.layout, "region-down", region=scene.source)
+    scene.found.fault_at = fault.wall
+    scene.narrator.say(f"{scene.source} is dead: {fault.count} processes killed at once{words}")
+
+
+BY_HAND = Scenario(NAME, TITLE, "region-down", _by_hand)
+BY_ITSELF = Scenario(NAME, TITLE, "region-down", _by_itself, ha=True)
