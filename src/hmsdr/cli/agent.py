@@ -14,6 +14,7 @@ import click
 from aiohttp import web
 
 from hmsdr.cli.common import find_playbook
+from hmsdr.cli.serving import address, listen
 from hmsdr.control.agent import Agent
 from hmsdr.control.api import application
 from hmsdr.control.config import AgentConfig, OnCrash, from_playbook
@@ -22,8 +23,9 @@ from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.errors import RefusedError
 from hmsdr.lab import binaries
-from hmsdr.log.sqlite import SqliteStore
+from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
+from hmsdr.playbook.model import Playbook
 
 
 @click.command()
@@ -37,7 +39,10 @@ from hmsdr.playbook.load import load
 @click.option("--postgres-bin", type=click.Path(path_type=Path), help="Directory with PostgreSQL's programs.")
 @click.option("--guard-command", default="", help="How to start the guard instead of the built-in one.")
 @click.option(
-    "--listen", default="", help="HOST:PORT to serve on; default: the host and port of the agent's URL."
+    "--listen",
+    "where",
+    default="",
+    help="HOST:PORT to serve on; default: the host and port of the agent's URL.",
 )
 @click.option(
     "--certificate", type=click.Path(path_type=Path), help="TLS certificate, with --certificate-key."
@@ -60,7 +65,7 @@ def agent(
     run_as: str | None,
     postgres_bin: Path | None,
     guard_command: str,
-    listen: str,
+    where: str,
     certificate: Path | None,
     certificate_key: Path | None,
     on_crash: str,
@@ -72,32 +77,39 @@ def agent(
         data_directory = Path(playbook.regions[region].postgres.data_directory)
     config = from_playbook(
         playbook,
-        found,
         region,
         data_directory=data_directory or Path(),
         state_directory=state_directory,
         on_crash=OnCrash(on_crash),
         guard_command=tuple(shlex.split(guard_command)),
     )
-    host, port = _address(listen or urlsplit(playbook.regions[region].agent.url).netloc)
+    host, port = address(where or urlsplit(playbook.regions[region].agent.url).netloc, "the agent")
     tls = _tls(certificate, certificate_key)
     locks = lock_directories(config.data_directory, config.state_directory)
     try:
-        asyncio.run(_serve(config, postgres_bin or binaries.postgres_bin(), run_as, host, port, tls))
+        asyncio.run(
+            _serve(playbook, config, postgres_bin or binaries.postgres_bin(), run_as, host, port, tls)
+        )
     finally:
         for descriptor in locks:
             os.close(descriptor)
 
 
 async def _serve(
-    config: AgentConfig, programs: Path, run_as: str | None, host: str, port: int, tls: ssl.SSLContext | None
+    playbook: Playbook,
+    config: AgentConfig,
+    programs: Path,
+    run_as: str | None,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     unprivileged = choose(run_as)
     unprivileged.own(config.state_directory)
-    store = await SqliteStore.open(config.store)
+    store = await open_store(playbook, site=config.region, patient=True)
     try:
         server = PostgresServer(
             config.data_directory, programs, unprivileged, config.state_directory / "postgres.log"
@@ -106,36 +118,12 @@ async def _serve(
         runner = web.AppRunner(application(keeper), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:
-            await _listen(runner, host, port, tls)
+            await listen(runner, host, port, tls, "the agent")
             await keeper.run(stop)
         finally:
             await runner.cleanup()
     finally:
         await store.close()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    except OSError as error:
-        raise RefusedError(
-            f"serving the agent on {host}:{port}",
-            error.strerror or str(error),
-            "Free the port, or name another with --listen and in the playbook's agent.url",
-        ) from error
-
-
-def _address(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise RefusedError(
-            "starting the agent", f"{text!r} is no HOST:PORT", "Give both, as in 10.0.0.5:7443"
-        )
-    return host, port
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -30,7 +30,7 @@ from hmsdr.decide.authority import (
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.errors import RefusedError
 from hmsdr.log.events import NewEvent
-from hmsdr.log.sqlite import SqliteStore
+from hmsdr.log.store import Store
 from hmsdr.runbook.systems import Systems
 
 
@@ -145,7 +145,7 @@ async def _apply(
     click.echo(_in_words(new))
 
 
-async def _note(store: SqliteStore, kind: str, by: str, data: dict[str, object]) -> None:
+async def _note(store: Store, kind: str, by: str, data: dict[str, object]) -> None:
     await store.append([NewEvent(kind, "authority", by, data)], expected=await store.head())
 
 
@@ -159,6 +159,7 @@ def _parse_receipt(text: str, epoch: int) -> Receipt:
             last_lsn=raw["last_lsn"],
             clean=bool(raw["clean"]),
             survivors=int(raw["survivors"]),
+            unused=bool(raw.get("unused", False)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from hmsdr.errors import RefusedError
-from hmsdr.log.sqlite import SqliteStore
+from hmsdr.log.opening import open_store
+from hmsdr.log.store import Store
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
 
@@ -61,17 +62,12 @@ def find_playbook(path: Path | None) -> Path:
     )
 
 
-def store_path(playbook: Playbook, path: Path) -> Path:
-    """The store's file; relative to the playbook's directory."""
-    return path.parent / playbook.store.path
-
-
 @asynccontextmanager
-async def opened(path: Path | None) -> AsyncIterator[tuple[Playbook, SqliteStore]]:
+async def opened(path: Path | None) -> AsyncIterator[tuple[Playbook, Store]]:
     """The playbook that is meant and its open store."""
     found = find_playbook(path)
     playbook = load(found)
-    store = await SqliteStore.open(store_path(playbook, found))
+    store = await open_store(playbook)
     try:
         yield playbook, store
     finally:

@@ -1,142 +1,176 @@
-"""``hmsdr lab``: two regions on this machine, with real servers. A face over `hmsdr.lab`."""
+"""``hmsdr lab``: a two-region hospital on this machine, with real servers. A face over `hmsdr.lab`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
+import os
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hmsdr.cli.common import run_async
+from hmsdr.cli.common import DEFAULT_LAB, LAB_ENV, run_async
+from hmsdr.cli.lab_view import UpView, status_lines
 from hmsdr.errors import ExitStatus, FailedError, RefusedError
-from hmsdr.lab import machine
-from hmsdr.lab.faults import FAULTS, break_
+from hmsdr.lab import control, faults, shell
 from hmsdr.lab.layout import Layout
-from hmsdr.lab.report import Status, inspect
+from hmsdr.lab.report import inspect
+
+
+def working_directory() -> Path:
+    """The directory that is meant when none is named."""
+    return Path(os.environ.get(LAB_ENV, DEFAULT_LAB))
+
 
 directory_option = click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
-    default=machine.working_directory,
-    help="The lab's directory. Default: $HMSDR_LAB or .hmsdr/lab.",
+    default=working_directory,
+    help=f"The lab's directory. Default: ${LAB_ENV} or {DEFAULT_LAB}.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @click.group()
 def lab() -> None:
-    """Two regions on this machine, with real servers."""
+    """A two-region hospital on this machine, with real servers."""
 
 
 @lab.command()
 @directory_option
-@click.option(
-    "--address", help="First of three /24 networks, such as 127.77.0.0; default: free ones are found."
-)
+@click.option("--address", help="First of three /24 networks, such as 127.77.0.0; default: free ones.")
 @click.option(
     "--port",
     "ports",
     multiple=True,
     metavar="NAME=N",
-    help="A port to use; default: standard, or the next free.",
+    help="A port; default: the standard one, or a free one.",
 )
-def up(directory: Path, address: str | None, ports: tuple[str, ...]) -> None:
-    """Bring the lab up; return when both regions are ready."""
+@click.option("--keep", is_flag=True, help="When it does not come up, leave its directory, with the logs.")
+@click.option(
+    "--ha", is_flag=True, help="With etcd and a controller at three sites: it fails over by itself."
+)
+def up(directory: Path, address: str | None, ports: tuple[str, ...], keep: bool, ha: bool) -> None:
+    """Bring the lab up; return when both regions are ready. Interrupted, it leaves nothing."""
     began = time.monotonic()
+    chosen = _ports(ports)
 
-    def say(text: str) -> None:
-        click.echo(f"  {time.monotonic() - began:5.1f} s  {text}", err=True)
+    async def work() -> Layout:
+        control.interrupt_on_signals()
+        with UpView() as view:
+            return await control.up(
+                directory, progress=view.progress, address=address, ports=chosen, keep_failed=keep, ha=ha
+            )
 
-    layout = run_async(_up(directory, say, address, _ports(ports)))
-    click.echo(f"Lab up in {time.monotonic() - began:.1f} s: {layout.directory}")
+    layout = _interruptible(work(), "bringing the lab up", "Nothing is left running; try again")
+    home = next(iter(layout.regions.values()))
     click.echo(
-        "`hmsdr lab status` shows it; `hmsdr plan failover us-east-1 us-west-2` shows what a failover would do."
+        f"Lab up in {time.monotonic() - began:.1f} s in {layout.directory}, networks from {home.pod_network}.0"
     )
+    click.echo("`hmsdr lab status` shows it, with lines to paste; `hmsdr lab down` ends it.")
 
 
-async def _up(directory: Path, say: machine.Say, address: str | None, ports: dict[str, int]) -> Layout:
-    task = asyncio.current_task()
-    if task is not None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        return await machine.up(directory, say, address=address, ports=ports)
-    except asyncio.CancelledError:
-        raise FailedError(
-            "bringing the lab up", "it was interrupted", "Nothing is left running; try again"
-        ) from None
+@lab.command()
+@directory_option
+@json_option
+@click.pass_context
+def status(context: click.Context, directory: Path, as_json: bool) -> None:
+    """What runs, who may write, what is broken, and the playbook's lines with this lab's hosts.
+
+    Exit status 0 when all works, 1 when a part does not, 2 when there is no lab.
+    """
+    layout = control.existing(directory)
+    found = run_async(inspect(layout))
+    if not found.processes:
+        raise RefusedError(
+            f"looking for a lab in {directory}", "none is up there", "Start one with `hmsdr lab up`"
+        )
+    click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found, layout)))
+    if not found.whole:
+        context.exit(ExitStatus.FAILED)
+
+
+@lab.command("break")
+@click.argument("fault")
+@click.option("--region", help="Where; default: the home region.")
+@click.option("--service", help="Which service, for service-killed.")
+@click.option("--hold", is_flag=True, help="Again and again until `heal`, whatever starts it again.")
+@directory_option
+@json_option
+def break_command(
+    fault: str,
+    region: str | None,
+    service: str | None,
+    hold: bool,
+    directory: Path,
+    as_json: bool,
+) -> None:
+    """Let FAULT happen: region-down, database-killed, redis-killed or service-killed."""
+    layout = control.existing(directory)
+    faults.check(layout, fault, region or next(iter(layout.regions)), service)
+    done = run_async(control.break_(layout, fault, region=region, service=service, hold=hold))
+    if as_json:
+        click.echo(json.dumps({"region": done.region, "at": done.wall, "killed": done.count}))
+    else:
+        click.echo(f"{fault} in {done.region}: {done.count} processes killed ({done.what})")
+
+
+@lab.command()
+@directory_option
+def heal(directory: Path) -> None:
+    """Start again what was broken. A database that lost the right to write never comes back writable."""
+    found = run_async(control.heal(control.existing(directory)))
+    click.echo("\n".join(f"{name:<12} {text}" for name, text in found.items()))
+
+
+@lab.command("shell", context_settings={"ignore_unknown_options": True})
+@directory_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def shell_command(directory: Path, command: tuple[str, ...]) -> None:
+    """A shell (or COMMAND, after --) in which the lab's names, certificates and contexts work."""
+    layout = control.existing(directory)
+    if unusual := shell.unusual_ports(layout):
+        shown = ", ".join(f"{name} on {port}" for name, port in unusual.items())
+        click.echo(f"Not on their standard ports: {shown}; add them to the lines.", err=True)
+    if not shell.follows_dns(layout):
+        click.echo(
+            "The lab's DNS is not on port 53: names are fixed, and do not follow a failover.", err=True
+        )
+    shell.enter(layout, command)
+
+
+@lab.command()
+@directory_option
+@click.option("--keep", is_flag=True, help="Leave the directory, with the logs; the next `up` clears it.")
+def down(directory: Path, keep: bool) -> None:
+    """Stop everything and remove the lab's directory."""
+    began = time.monotonic()
+    layout = control.existing(directory)
+    run_async(control.down(layout, keep=keep))
+    what = f"logs are in {layout.directory}" if keep else "directory removed"
+    click.echo(f"Lab down in {time.monotonic() - began:.1f} s; {what}")
 
 
 def _ports(texts: tuple[str, ...]) -> dict[str, int]:
     ports = {}
     for text in texts:
         name, _, number = text.partition("=")
-        if not number.isdecimal():
+        if not (number.isascii() and number.isdecimal() and 0 < int(number) < 65536):  # noqa: PLR2004 - ports
             raise RefusedError(
-                f"reading --port {text}", "it is not NAME=N", "For example: --port postgres=15432"
+                f"reading --port {text}",
+                "it is not NAME=N with N from 1 to 65535",
+                "As in --port postgres=15432",
             )
         ports[name] = int(number)
     return ports
 
 
-@lab.command()
-@directory_option
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.pass_context
-def status(context: click.Context, directory: Path, as_json: bool) -> None:
-    """What runs, who may write, and the lines to copy."""
-    found = run_async(inspect(machine.existing(directory)))
-    click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(_lines(found)))
-    if not found.whole:
-        context.exit(ExitStatus.FAILED)
-
-
-def _lines(found: Status) -> list[str]:
-    lines = [f"Lab {found.directory}: {'up' if found.whole else 'up, but broken'}", "", "Regions"]
-    lines += [f"  {name:<12} {text}" for name, text in found.regions.items()]
-    lines += ["", f"Right to write: {found.authority}", f"Public record:  {found.record}", "", "Processes"]
-    lines += [
-        f"  {item['pid']:>7}  {item['region'] or 'shared':<10} {item['memory_mb']:>5} MB  {item['command']}"
-        for item in found.processes
-    ]
-    return [*lines, "", "Lines to copy", *(f"  {line}" for line in found.commands)]
-
-
-@lab.command("break")
-@click.argument("fault")
-@click.option("--region", default="us-east-1", show_default=True)
-@directory_option
-def break_command(fault: str, region: str, directory: Path) -> None:
-    """Let FAULT happen: region-down, database-killed or redis-killed."""
-    killed = break_(machine.existing(directory), fault, region)
-    click.echo(f"{fault} in {region}: {killed.count} processes killed ({FAULTS[fault]})")
-    if killed.survivors:
-        raise FailedError(
-            f"breaking {region}",
-            f"{killed.survivors} processes are still alive",
-            "Look at `hmsdr lab status`",
-        )
-
-
-@lab.command()
-@directory_option
-def heal(directory: Path) -> None:
-    """Start again what was broken. A database that lost the right to write comes back fenced, never writable."""
-    layout = machine.existing(directory)
-    for region in layout.regions:
-        machine.start_region(layout, region)
-    found = run_async(inspect(layout, patience=15))
-    click.echo("\n".join(f"{name:<12} {text}" for name, text in found.regions.items()))
-
-
-@lab.command()
-@directory_option
-def down(directory: Path) -> None:
-    """Kill every process of the lab and remove its directory."""
-    killed = machine.remove(machine.existing(directory))
-    if killed.survivors:
-        raise FailedError("taking the lab down", f"{killed.survivors} processes are still alive", "Try again")
-    click.echo(f"Lab down: {killed.count} processes ended, directory removed")
+def _interruptible(work: Coroutine[Any, Any, Layout], doing: str, remedy: str) -> Layout:
+    try:
+        return run_async(work)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise FailedError(doing, "it was interrupted", remedy) from None

@@ -24,10 +24,21 @@ COMMANDS = {
     "validate": ("hmsdr.cli.validate:validate", "Check a playbook."),
     "plan": ("hmsdr.cli.failover:plan", "Show what a failover would do right now."),
     "failover": ("hmsdr.cli.failover:failover", "Fail over from one region to the other."),
+    "declare": ("hmsdr.cli.declare:declare", "Say that a region is lost: leave it at once."),
+    "veto": ("hmsdr.cli.declare:veto", "Stop a failover that the controllers propose."),
+    "health-check": (
+        "hmsdr.cli.health_check:health_check",
+        "Are users served, and is the hospital protected?",
+    ),
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
-    "run": ("hmsdr.cli.run:run", "List, show, resume, approve and abort runs."),
+    "run": ("hmsdr.cli.run:run", "Start, list, show, resume, roll back, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
+    "controller": (
+        "hmsdr.cli.controller:controller",
+        "The controller of a site: watches, votes, fails over.",
+    ),
+    "drill": ("hmsdr.cli.drill:drill", "Practise a disaster on a lab of its own, and report."),
     "lab": ("hmsdr.cli.lab:lab", "Two regions on this machine, with real servers."),
     "store": ("hmsdr.cli.store:store", "Create the event log and the write authority."),
 }
@@ -62,7 +73,8 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; exit 0 done, 1 tried and failed, 2 refused or invalid. Never a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        # A command that says `context.exit(status)` gives the status back here.
+        status = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(ExitStatus.REFUSED)
@@ -77,7 +89,7 @@ def main() -> NoReturn:
         sys.exit(ExitStatus.DONE)
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
         sys.exit(_report(error))
-    sys.exit(ExitStatus.DONE)
+    sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
 
 
 def _report(error: BaseException) -> int:

@@ -1,22 +1,30 @@
-"""``hmsdr run``: what ran and what is running; resume, approve, deny, abort. A face over the log."""
+"""``hmsdr run``: what ran and what is running; start, resume, roll back, approve, deny, abort. A face over the log."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from hmsdr.cli.common import by_option, opened, playbook_option, run_async
-from hmsdr.errors import FailedError, RefusedError
-from hmsdr.log.events import Event, NewEvent
-from hmsdr.log.sqlite import SqliteStore
-from hmsdr.log.store import HeadMovedError
-from hmsdr.runbook.catalogue import installed
-from hmsdr.runbook.runner import Runner
+from hmsdr.cli.common import by_option, find_playbook, opened, playbook_option, run_async
+from hmsdr.cli.launching import (
+    Shown,
+    carry_out,
+    dry_run_option,
+    json_option,
+    override_options,
+    refuse_failure,
+)
+from hmsdr.errors import RefusedError
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.store import Store
+from hmsdr.playbook.load import load
+from hmsdr.runbook import launch
+from hmsdr.runbook.launch import Overrides, runs
+from hmsdr.runbook.place import is_run
 from hmsdr.runbook.state import RunState, RunStatus, StepState, fold
-from hmsdr.runbook.systems import Systems
 
 _MARKS = {
     StepState.SUCCEEDED: "✓",
@@ -28,6 +36,9 @@ _MARKS = {
     StepState.UNDO_STARTED: "↶",
     StepState.PLANNED: "·",
 }
+
+ABORT = "run.abort_requested"
+_DOING = {"approval.given": "approving a step of", "approval.denied": "denying a step of", ABORT: "aborting"}
 
 
 @click.group()
@@ -41,15 +52,18 @@ def run() -> None:
 def list_command(playbook_path: Path | None, as_json: bool) -> None:
     """All runs in the log, newest last."""
     states = run_async(_states(playbook_path))
+    at_work = any(state.status is RunStatus.RUNNING for state in states) and _at_work(playbook_path)
     if as_json:
         click.echo(json.dumps([_summary(state) for state in states]))
         return
     if not states:
         click.echo("No run yet. `hmsdr plan failover FROM TO` shows what one would do.")
     for state in states:
-        click.echo(
-            f"{state.run}  {state.status:<15} {state.started_at:%Y-%m-%d %H:%M:%S} UTC  {state.plan.title}"
-        )
+        lost = state.status is RunStatus.RUNNING and not at_work
+        status = "interrupted" if lost else str(state.status)
+        click.echo(f"{state.run}  {status:<15} {state.started_at:%Y-%m-%d %H:%M:%S} UTC  {state.plan.title}")
+        if lost:
+            click.echo(f"    its runner is gone: `hmsdr run resume {state.run}` goes on with it")
 
 
 @run.command()
@@ -60,17 +74,89 @@ def show(name: str, playbook_path: Path | None, as_json: bool) -> None:
     """Stages and steps of RUN, with how long each took."""
     state = run_async(_state(playbook_path, name))
     click.echo(json.dumps(_summary(state)) if as_json else "\n".join(_lines(state)))
+    if not as_json and state.status is RunStatus.RUNNING and not _at_work(playbook_path):
+        click.echo(f"Its runner is gone: `hmsdr run resume {name}` goes on with it.")
+
+
+@run.command()
+@click.argument("runbook")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@override_options
+@dry_run_option
+@json_option
+@playbook_option
+def start(
+    runbook: str,
+    parameters: tuple[str, ...],
+    overrides: Overrides,
+    dry_run: bool,
+    as_json: bool,
+    playbook_path: Path | None,
+) -> None:
+    """Run RUNBOOK, a shipped one or a file, with its parameters: from=us-east-1 to=us-west-2."""
+    given: dict[str, str] = {}
+    for text in parameters:
+        key, value = _pair(text)
+        if key in given:
+            raise RefusedError("reading the parameters", f"{key!r} is given twice", "Give each once")
+        given[key] = value
+    carry_out(
+        find_playbook(playbook_path), given, overrides, runbook=runbook, dry_run=dry_run, as_json=as_json
+    )
 
 
 @run.command()
 @click.argument("name", metavar="RUN")
+@override_options
+@dry_run_option
+@json_option
 @playbook_option
-def resume(name: str, playbook_path: Path | None) -> None:
+def rollback(
+    name: str, overrides: Overrides, dry_run: bool, as_json: bool, playbook_path: Path | None
+) -> None:
+    """Go back from where RUN, which has ended, went: its rollback plan as a run of its own (FM-5)."""
+    state = run_async(_state(playbook_path, name))
+    if state.status is RunStatus.RUNNING:
+        raise RefusedError(
+            f"rolling back run {name}", "it has not ended", f"`hmsdr run abort {name}` stops and undoes it"
+        )
+    back = state.plan.rollback
+    if state.status is RunStatus.ROLLED_BACK or back is None:
+        raise RefusedError(
+            f"rolling back run {name}",
+            "it was rolled back already" if back else "its runbook has no way back",
+            f"`hmsdr run show {name}` tells what was done",
+        )
+    if launch.GRANT in {step.action for step in state.plan.steps()} and not state.irreversible:
+        raise RefusedError(
+            f"rolling back run {name}",
+            f"it ended {state.status}, and granted no right to write: there is nothing to go back from",
+            f"`hmsdr run show {name}` tells what was done",
+        )
+    carry_out(
+        find_playbook(playbook_path),
+        back.parameters,
+        overrides,
+        runbook=back.runbook,
+        dry_run=dry_run,
+        as_json=as_json,
+        context={"rollback_of": name},
+    )
+
+
+@run.command()
+@click.argument("name", metavar="RUN")
+@json_option
+@playbook_option
+def resume(name: str, as_json: bool, playbook_path: Path | None) -> None:
     """Go on with RUN, whose runner died."""
-    state = run_async(_resume(playbook_path, name))
-    click.echo("\n".join(_lines(state)))
-    if state.status is not RunStatus.SUCCEEDED:
-        raise FailedError(f"run {name}", f"it ended {state.status}", "See the failed steps above")
+    path = find_playbook(playbook_path)
+    playbook = load(path)
+    shown = Shown(as_json=as_json)
+    state = run_async(launch.resume(playbook, name, shown.watcher()))
+    if not shown.begun:
+        click.echo("\n".join(_lines(state)))
+    refuse_failure(state)
 
 
 @run.command()
@@ -102,9 +188,32 @@ def deny(name: str, step: str, reason: str, by: str, playbook_path: Path | None)
 @by_option
 @playbook_option
 def abort(name: str, reason: str, by: str, playbook_path: Path | None) -> None:
-    """Stop RUN before its next step; before the grant, what was done is undone."""
-    run_async(_answer(playbook_path, name, "run.abort_requested", by, {"reason": reason}))
-    click.echo(f"{name} is asked to stop; `hmsdr run show {name}` tells when it has")
+    """Stop RUN before its next step and undo what was done; refused once the right to write is being taken away."""
+    run_async(_answer(playbook_path, name, ABORT, by, {"reason": reason}))
+    if _at_work(playbook_path):
+        click.echo(f"{name} is asked to stop; `hmsdr run show {name}` tells when it has")
+    else:
+        click.echo(
+            f"{name} is to stop, but its runner is gone: `hmsdr run resume {name}` undoes what was done"
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise RefusedError(
+            "reading the parameters", f"{text!r} is no NAME=VALUE", "For example from=us-east-1"
+        )
+    return name, value
+
+
+def _at_work(playbook_path: Path | None) -> bool:
+    return run_async(_is_run(playbook_path))
+
+
+async def _is_run(playbook_path: Path | None) -> bool:
+    async with opened(playbook_path) as (playbook, store):
+        return await is_run(playbook, store)
 
 
 async def _states(playbook_path: Path | None) -> list[RunState]:
@@ -112,19 +221,12 @@ async def _states(playbook_path: Path | None) -> list[RunState]:
         return runs(await store.read())
 
 
-def runs(events: Sequence[Event]) -> list[RunState]:
-    """Every run in `events`, in the order in which they were started."""
-    started = [event.subject for event in events if event.kind == "run.started"]
-    found = [fold(event for event in events if event.subject == name) for name in started]
-    return [state for state in found if state is not None]
-
-
 async def _state(playbook_path: Path | None, name: str) -> RunState:
     async with opened(playbook_path) as (_, store):
         return await _read(store, name)
 
 
-async def _read(store: SqliteStore, name: str) -> RunState:
+async def _read(store: Store, name: str) -> RunState:
     state = fold(await store.read(subject=name))
     if state is None:
         known = ", ".join(item.run for item in runs(await store.read())[-5:]) or "none"
@@ -132,35 +234,26 @@ async def _read(store: SqliteStore, name: str) -> RunState:
     return state
 
 
-async def _resume(playbook_path: Path | None, name: str) -> RunState:
-    async with opened(playbook_path) as (playbook, store):
-        await _read(store, name)
-        systems = Systems(playbook, store)
-        try:
-            return await Runner(store, systems, installed(), name).resume()
-        finally:
-            await systems.close()
-
-
 async def _answer(playbook_path: Path | None, name: str, kind: str, by: str, data: dict[str, str]) -> None:
     async with opened(playbook_path) as (_, store):
-        for _ in range(20):
-            # The head first: what is appended later than it makes the append fail, not slip through.
-            head = await store.head()
-            state = await _read(store, name)
-            _allowed(state, kind, data.get("step"))
-            try:
-                await store.append([NewEvent(kind, name, by, data)], expected=head)
-            except HeadMovedError:
-                continue
-            return
-        raise FailedError(f"answering run {name}", "it writes too fast to get a word in", "Try again")
+
+        async def answer() -> list[NewEvent]:
+            _allowed(await _read(store, name), kind, data.get("step"))
+            return [NewEvent(kind, name, by, data)]
+
+        await append_after(store, answer, doing=f"answering run {name}")
 
 
 def _allowed(state: RunState, kind: str, step: str | None) -> None:
-    doing = f"{kind.partition('.')[2].replace('_', ' ')} of run {state.run}"
+    doing = f"{_DOING[kind]} run {state.run}"
     if state.status is not RunStatus.RUNNING:
         raise RefusedError(doing, f"it has ended: {state.status}", "`hmsdr run list` shows what is running")
+    if kind == ABORT and state.irreversible:
+        raise RefusedError(
+            doing,
+            "it is past its point of no return: stopped there, nobody might write",
+            f"Let it end, or `hmsdr run resume {state.run}`; then `hmsdr run rollback {state.run}` goes back",
+        )
     if step is not None:
         record = state.record(step)
         if record.state is not StepState.WAITING:
@@ -179,6 +272,7 @@ def _summary(state: RunState) -> dict[str, object]:
         "mode": state.plan.mode,
         "status": state.status,
         "by": state.by,
+        "context": dict(state.context),
         "started_at": state.started_at.isoformat(),
         "ended_at": state.ended_at and state.ended_at.isoformat(),
         "stages": [
@@ -203,6 +297,10 @@ def _summary(state: RunState) -> dict[str, object]:
 def _lines(state: RunState) -> list[str]:
     """The run for people."""
     lines = [f"{state.run}  {state.plan.title}  ({state.plan.mode}, by {state.by}): {state.status}"]
+    lines += [
+        f"  overruled: gate {each['gate']} by {each['by']}: {each['reason']}"
+        for each in state.context.get("overrides", ())
+    ]
     for stage in state.plan.stages:
         lines.append(f"  {stage.name}")
         for step in stage.steps():
@@ -213,5 +311,7 @@ def _lines(state: RunState) -> list[str]:
             note = "  (held already)" if record.already else ""
             lines.append(f"    {_MARKS[record.state]} {step.title:<60} {took}{note}")
             if record.error is not None and record.state in (StepState.FAILED, StepState.UNDO_FAILED):
-                lines.append(f"        {record.error['found']}. {record.error['remedy']}")
+                lines.append(
+                    f"        {record.error['found'].rstrip('.')}. {record.error['remedy']}".rstrip()
+                )
     return lines

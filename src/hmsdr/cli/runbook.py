@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from hmsdr.cli.common import find_playbook, playbook_option
+from hmsdr.cli.common import find_playbook, playbook_option, run_async
 from hmsdr.errors import RefusedError
+from hmsdr.log.opening import open_store
+from hmsdr.log.store import StoreError
 from hmsdr.playbook.load import load as load_playbook
 from hmsdr.playbook.model import Playbook
+from hmsdr.runbook import reference
 from hmsdr.runbook.catalogue import Catalogue, installed
 from hmsdr.runbook.definition import Runbook, find, load, shipped_directory
 from hmsdr.runbook.freeze import freeze
 from hmsdr.runbook.plan import Mode, Plan
 
+_MODES: tuple[Mode, ...] = ("planned", "unplanned")
+
 
 @click.group()
 def runbook() -> None:
-    """Show the shipped runbooks, as a person would do them by hand."""
+    """Show runbooks as a person would do them by hand; check your own."""
 
 
 @runbook.command("list")
@@ -26,7 +33,7 @@ def list_command() -> None:
     """The shipped runbooks."""
     for path in sorted(shipped_directory().glob("*.yaml")):
         definition = load(path).definition
-        parameters = " ".join(f"--{name} <{kind}>" for name, kind in definition.parameters.items())
+        parameters = " ".join(f"{name}=<{kind}>" for name, kind in definition.parameters.items())
         click.echo(f"{definition.runbook:<20} {parameters}\n    {definition.purpose}")
 
 
@@ -35,7 +42,7 @@ def list_command() -> None:
 @click.option("--from", "from_region", help="Region to leave; default: the home region.")
 @click.option("--to", "to_region", help="Region to go to; default: the other one.")
 @click.option("--service", help="Service, for runbooks about one.")
-@click.option("--epoch", type=int, default=1, show_default=True, help="The current epoch.")
+@click.option("--epoch", type=int, help="The current epoch; default: the store's, or 1 where there is none.")
 @click.option("--planned", is_flag=True, help="Both regions are up: hand over instead of taking away.")
 @playbook_option
 def show(
@@ -43,12 +50,15 @@ def show(
     from_region: str | None,
     to_region: str | None,
     service: str | None,
-    epoch: int,
+    epoch: int | None,
     planned: bool,
     playbook_path: Path | None,
 ) -> None:
     """Print what a person would do by hand for runbook NAME: every command with real values."""
-    playbook = load_playbook(find_playbook(playbook_path), secrets=False)
+    path = find_playbook(playbook_path)
+    playbook = load_playbook(path, secrets=False)
+    if epoch is None:
+        epoch = run_async(_current_epoch(playbook))
     catalogue = installed()
     found = load(find(name))
     start = from_region or playbook.home_region
@@ -68,6 +78,60 @@ def show(
     mode: Mode = "planned" if planned else "unplanned"
     plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch)
     click.echo(render(found, plan, playbook, catalogue))
+
+
+@runbook.command()
+@click.argument("name", metavar="FILE")
+@playbook_option
+def check(name: str, playbook_path: Path | None) -> None:
+    """Check a runbook of your own against the playbook: form, actions, arguments, references.
+
+    Every plan that could be made of it is made, for each region and service and in both modes; nothing is run.
+    """
+    playbook = load_playbook(find_playbook(playbook_path), secrets=False)
+    found, catalogue = load(find(name)), installed()
+    counts: dict[Mode, int] = {}
+    for mode in _MODES:
+        for parameters in _choices(found, playbook):
+            plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=1)
+            counts[mode] = len(list(plan.steps()))
+    if not any(counts.values()):
+        raise RefusedError(f"checking {name}", "it has no step in any mode", "Give it one")
+    told = ", ".join(f"{count} steps {mode}" for mode, count in counts.items())
+    click.echo(f"{name}: valid ({found.definition.runbook}: {len(found.definition.stages)} stages, {told})")
+
+
+def _choices(found: Runbook, playbook: Playbook) -> Iterator[dict[str, str]]:
+    """Every set of parameters that makes sense."""
+    kinds = found.definition.parameters
+    known = {"region": list(playbook.regions), "service": list(playbook.services)}
+    for values in itertools.product(*(known[kind] for kind in kinds.values())):
+        parameters = dict(zip(kinds, values, strict=True))
+        if "from" not in parameters or parameters["from"] != parameters.get("to"):
+            yield parameters
+
+
+@runbook.command()
+def actions() -> None:
+    """What a step can do: every action, with its arguments; those of installed packages too."""
+    for name, summary, undone, arguments in reference.actions(installed()):
+        click.echo(f"{name:<30} {summary}{' (undone by a rollback)' if undone else ''}")
+        for argument, kind in arguments.items():
+            click.echo(f"    {argument:<26} {kind}")
+
+
+async def _current_epoch(playbook: Playbook) -> int:
+    """What the authority record says: commands made for another epoch are all refused. 1 when nobody can be asked yet."""
+    if playbook.store.kind == "sqlite" and not Path(playbook.store.path).exists():
+        return 1
+    try:
+        store = await open_store(playbook)
+    except StoreError:
+        return 1
+    try:
+        return max(1, (await store.read_authority()).epoch)
+    finally:
+        await store.close()
 
 
 def render(found: Runbook, plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
@@ -100,8 +164,12 @@ def render(found: Runbook, plan: Plan, playbook: Playbook, catalogue: Catalogue)
                 lines += ["", f"   Expected: {manual.expected}"]
                 lines += [f"   If not: {text}" for text in manual.troubleshooting]
     lines += ["", "## The way back", ""]
-    lines.append("Before the grant: undo what was scaled and pointed over (`hmsdr run abort` does it).")
+    lines.append(
+        "Before the right to write is taken away: undo what was scaled and pointed over (`hmsdr run abort` does it)."
+    )
     if plan.rollback is not None:
         values = " ".join(f"--{key} {value}" for key, value in plan.rollback.parameters.items())
-        lines.append(f"After the grant: `hmsdr runbook show {plan.rollback.runbook} {values} --planned`.")
+        lines.append(
+            f"Afterwards: `hmsdr run rollback RUN`; on paper `hmsdr runbook show {plan.rollback.runbook} {values} --planned`."
+        )
     return "\n".join(lines)

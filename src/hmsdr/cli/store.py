@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from hmsdr.cli.common import find_playbook, playbook_option, run_async, store_path
-from hmsdr.log.sqlite import SqliteStore
+from hmsdr.cli.common import find_playbook, playbook_option, run_async
+from hmsdr.errors import RefusedError
+from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
+from hmsdr.playbook.model import Playbook
 
 
 @click.group()
@@ -26,11 +28,22 @@ def init(playbook_path: Path | None) -> None:
 async def _init(playbook_path: Path | None) -> None:
     found = find_playbook(playbook_path)
     playbook = load(found)
-    path = store_path(playbook, found)
-    existed = path.exists()
-    opened = await SqliteStore.open(path, create=True, lease_seconds=playbook.database.lease.total_seconds())
+    existed = await _exists(playbook)
+    opened = await open_store(playbook, create=True)
     authority = await opened.read_authority()
     await opened.close()
+    etcd = playbook.store.etcd
+    where = playbook.store.path if etcd is None else f"{etcd.prefix} in etcd"
     click.echo(
-        f"{path}: {'was there already' if existed else 'created'}; epoch {authority.epoch}, {authority.phase}"
+        f"{where}: {'was there already' if existed else 'created'}; epoch {authority.epoch}, {authority.phase}"
     )
+
+
+async def _exists(playbook: Playbook) -> bool:
+    if playbook.store.kind == "sqlite":
+        return Path(playbook.store.path).exists()
+    try:
+        await (await open_store(playbook)).close()
+    except RefusedError:
+        return False
+    return True

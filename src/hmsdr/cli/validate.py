@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from hmsdr.check.playbook import Checked, load_checked
-from hmsdr.errors import ExitStatus
+from hmsdr.errors import ExitStatus, RefusedError
 from hmsdr.playbook.base import format_duration
+from hmsdr.playbook.document import read_document
 from hmsdr.playbook.findings import Finding, PlaybookError
 from hmsdr.playbook.schema import schema_text
 
@@ -31,6 +33,7 @@ def validate(file: str | None, overlay: Path | None, no_secrets: bool, as_json: 
     if file is None:
         message = "Missing argument 'FILE'. Name a playbook, or hms for the shipped one."
         raise click.UsageError(message)
+    _refuse_runbook(file)
     try:
         checked = load_checked(file, overlay=overlay, secrets=not no_secrets)
     except PlaybookError as error:
@@ -43,6 +46,17 @@ def validate(file: str | None, overlay: Path | None, no_secrets: bool, as_json: 
 
 
 command = validate
+
+
+def _refuse_runbook(file: str) -> None:
+    """A runbook is no playbook with many mistakes."""
+    with suppress(PlaybookError):
+        if Path(file).suffix in {".yaml", ".yml"} and "runbook" in read_document(Path(file)).entries():
+            raise RefusedError(
+                f"reading the playbook {file}",
+                "it is a runbook",
+                f"Check it with `hmsdr runbook check {file}`",
+            )
 
 
 def _refused(error: PlaybookError, *, as_json: bool) -> None:
