@@ -1,0 +1,1 @@
+"""Benchmarks: ratios measured in one run, alternating, with medians and spread. Never part of the tests."""
