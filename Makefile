@@ -38,6 +38,7 @@ lint: setup  ## Check style, types, import direction and the traceability page
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/mypy --config-file tests/mypy.ini --no-error-summary
 	@.venv/bin/lint-imports --config .importlinter >.import-linter.log || { cat .import-linter.log; exit 1; }
 	@.venv/bin/python scripts/trace.py --check
 

@@ -7,6 +7,7 @@ import pytest
 pytest_plugins = ["lab_fixture"]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``lab`` go to one group of the parallel run."""
     for item in items:

@@ -112,12 +112,13 @@ class Region:
     def postmaster(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
 
-    def pid_of(self, title: bytes) -> int:
-        """A process of the database by its title."""
+    def find(self, title: bytes) -> int | None:
+        """A process of the database by its title; None while there is none."""
         for pid in self.processes():
-            if title in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        raise AssertionError(f"no process titled {title!r}")
+            with suppress(FileNotFoundError):  # it ended meanwhile
+                if title in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return None
 
     def guard(self) -> GuardFile:
         return GuardFile(str(self.state / "guard.map"))

@@ -64,11 +64,10 @@ async def test_a_backend_that_outlives_its_killed_postmaster_is_found_and_killed
         spin = asyncio.create_task(connection.execute("SELECT count(*) FROM generate_series(1, 2000000000)"))
         await asyncio.sleep(0)
 
-        async def spinning() -> bool:
-            return bool(here.east.pid_of(b" SELECT"))
+        async def spinning() -> int | None:
+            return here.east.find(b" SELECT")
 
-        await until("a busy backend", spinning)
-        backend = here.east.pid_of(b" SELECT")
+        backend = await until("a busy backend", spinning)
         here.east.agent.send_signal(signal.SIGSTOP)  # the agent must not be the one who cleans up at once
         os.kill(here.east.postmaster(), signal.SIGKILL)
 

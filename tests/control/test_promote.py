@@ -115,7 +115,8 @@ async def test_the_old_side_follows_the_new_one_rewound_when_it_diverged(hospita
         return await here.west.ask("SELECT count(*) FROM patients") == 1
 
     await until("the first row in the west", replayed)
-    receiver = here.west.pid_of(b"walreceiver")
+    receiver = here.west.find(b"walreceiver")
+    assert receiver is not None
     os.kill(receiver, signal.SIGSTOP)  # what the east writes from here on never reaches the west
     await here.east.ask("INSERT INTO patients (name) VALUES ('only in the east') RETURNING id")
     record = await here.revoke()
@@ -143,8 +144,8 @@ async def test_the_old_side_follows_the_new_one_rewound_when_it_diverged(hospita
 
     await until("the same rows on both sides", same)
     assert (await here.east.status()).database.state == "standby"
-    again = await here.east.client.follow(**order, deadline=60)  # type: ignore[arg-type]
-    assert not again.rewound
+    once_more = await here.east.client.follow(**order, deadline=60)  # type: ignore[arg-type]
+    assert not once_more.rewound
 
 
 @pytest.mark.req("DB-2")

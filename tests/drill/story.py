@@ -159,7 +159,7 @@ def gathered(entries: Iterable[Entry], state: RunState | None, **more: Any) -> G
     listed = list(entries)
     values: dict[str, Any] = {
         "scenario": "regional-outage", "title": "Scenario 1", "playbook": PLAYBOOK, "source": EAST,
-        "target": WEST, "fault": "region-down", "fault_at": FAULT, "started_at": FAULT - 20,
+        "target": WEST, "fault": "region-down", "fault_at": FAULT, "grace_seconds": 1.0, "started_at": FAULT - 20,
         "ended_at": FAULT + 30, "trigger": TRIGGER, "run": state, "log_head": "f00", "entries": listed,
         "present": {item.id for item in listed if item.ok},
     }  # fmt: skip

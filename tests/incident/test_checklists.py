@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from story import GATES, moment, run
@@ -82,7 +83,7 @@ def test_an_overruled_gate_is_open_and_names_who_overruled_it() -> None:
 
 
 def test_steps_that_observed_less_than_usual_do_not_break_the_list() -> None:
-    less = {
+    less: dict[str, dict[str, Any]] = {
         key: {}
         for key in (
             "dns-update/shift", "monitoring/watched", "monitoring/alerts", "validation/database",

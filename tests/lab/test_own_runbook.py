@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def scale(lab: Layout, count: int) -> None:
     assert told.status == 0, told
 
 
-def started(lab: Layout, runbook: Path, said: Path) -> tuple[object, str]:
+def started(lab: Layout, runbook: Path, said: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A run of `runbook` that waits for its approvals, and its name."""
     known = len(hmsdr("run", "list", "--json", lab=lab).json())
     process = begin("run", "start", str(runbook), f"region={WEST}", "--by", "pat", lab=lab, said=said)

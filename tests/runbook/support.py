@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 from hmsdr.drivers.errors import PermanentError, TemporaryError
 from hmsdr.log.events import Event, Head, NewEvent
 from hmsdr.log.sqlite import SqliteStore
+from hmsdr.log.store import Appended
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, StepContext, UndoableAction
@@ -182,7 +183,7 @@ class CrashingLog:
     async def begin_term(self, leader: str) -> Head:
         return await self._store.begin_term(leader)
 
-    async def append(self, events: Sequence[NewEvent], *, expected: Head) -> Head:
+    async def append(self, events: Sequence[NewEvent], *, expected: Head) -> Appended:
         self._left -= 1
         if self._left == 0 and self._before:
             os.kill(os.getpid(), signal.SIGKILL)

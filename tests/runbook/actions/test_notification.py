@@ -117,7 +117,10 @@ async def test_the_team_is_told_once_and_the_checklist_says_where(layout: Layout
 async def test_the_backup_channel_when_the_first_refuses_is_dead_or_silent(
     layout: Layout, tell: Tell
 ) -> None:
-    server = await asyncio.start_server(lambda reader, _: reader.read(), layout.channels.host, 0)
+    async def swallow(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    server = await asyncio.start_server(swallow, layout.channels.host, 0)
     silent = server.sockets[0].getsockname()[1]
     there = layout.channels
     for number, url in enumerate(
