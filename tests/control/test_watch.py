@@ -151,7 +151,7 @@ async def test_who_sees_nothing_at_all_says_nothing_of_the_region(world: World) 
     assert blind.since is None
     assert not task.done()
     assert blind.last is not None
-    assert blind.last.evidence["references"] == "none of 1 answers"
+    assert blind.last.evidence["references"] == "none of 3 answers"
     began = datetime.now(UTC)
     await world.serve(WEST)
     trigger = await asyncio.wait_for(task, 15)

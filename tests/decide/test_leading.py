@@ -10,7 +10,8 @@ from hmsdr.decide import authority as a
 from hmsdr.decide.authority import Holder
 from hmsdr.decide.leading import FailOver, Stay, Target, Why, decide
 from hmsdr.decide.outage import Sight
-from hmsdr.decide.testimony import Finding, Rules, Testimony, Verdict, weigh
+from hmsdr.decide.testimony import Finding, Rules, Verdict, weigh
+from hmsdr.decide.testimony import Testimony as Said
 
 RULES = Rules(hold_down=300, sites=2, kinds=2, fresh=20)
 KINDS = frozenset({"public", "database"})
@@ -18,9 +19,9 @@ HELD = a.grant(a.initial(30), Holder("db-east", "e1"))
 TARGET = Target("db-west", "w1", age=1, following=True)
 
 
-def word(site: str, sight: Sight = Sight.UNREACHABLE, **other: object) -> Testimony:
+def word(site: str, sight: Sight = Sight.UNREACHABLE, **other: object) -> Said:
     values: dict[str, object] = {"lost_for": 301.0, "kinds": KINDS, "heard": 1000.0}
-    return Testimony(site, "east", sight, **{**values, **other})  # type: ignore[arg-type]
+    return Said(site, "east", sight, **{**values, **other})  # type: ignore[arg-type]
 
 
 @pytest.mark.req("FA-3")
@@ -41,7 +42,7 @@ def word(site: str, sight: Sight = Sight.UNREACHABLE, **other: object) -> Testim
         ([word("west", Sight.BLIND), word("witness", Sight.BLIND)], Verdict.WELL),
     ],
 )
-def test_several_sites_are_weighed(words: list[Testimony], verdict: Verdict) -> None:
+def test_several_sites_are_weighed(words: list[Said], verdict: Verdict) -> None:
     assert weigh(words, "east", RULES, 1000).verdict is verdict
 
 
