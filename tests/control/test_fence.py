@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import suppress
 
+import aiohttp
 import psycopg
 import pytest
 from hospital import EAST, Hospital, Open, Region, until
@@ -32,6 +33,13 @@ async def fence(here: Hospital, *, clean: bool = False, epoch: int = 1) -> float
     assert receipt.survivors == 0
     assert here.east.processes() == {}
     return time.monotonic() - began
+
+
+async def ready(here: Hospital) -> tuple[int, dict[str, object]]:
+    """What the east's agent answers to whoever routes to it, without a key."""
+    url = f"{here.book.regions[EAST].agent.url}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.json()
 
 
 @pytest.mark.req("DB-1")
@@ -108,6 +116,14 @@ async def test_a_clean_fence_is_exact_and_the_same_order_gives_the_same_receipt(
         return status.lsn is not None and first.last_lsn is not None and status.lsn >= first.last_lsn
 
     await until("everything in the west", all_there)
+
+
+async def test_an_agent_is_ready_while_its_database_runs_and_says_why_it_is_not(hospital: Open) -> None:
+    here = await hospital()
+    await here.east_is_primary()
+    assert await ready(here) == (200, {"ready": True, "why": ""})
+    await fence(here)
+    assert await ready(here) == (503, {"ready": False, "why": "the database is fenced"})
 
 
 @pytest.mark.req("DB-1")

@@ -157,6 +157,14 @@ class Agent:
             self.held = ""
             return await follow(self.database, epoch, upstream)
 
+    def not_ready(self) -> str:
+        """Why its database serves nobody; empty when it runs, as a primary or as a standby."""
+        if not self._booted.is_set():
+            return "the agent is just taking it over"
+        if self.database.role is Role.STOPPED:
+            return self.held or f"the database is {self._state_name()}"
+        return ""
+
     async def status(self) -> dict[str, Any]:
         """What `GET /v1/status` answers.
 

@@ -31,7 +31,7 @@ from hmsdr.errors import HmsdrError, RefusedError
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LIMIT = 64 * 1024
-_OPEN = ("/healthz", "/metrics")
+_OPEN = ("/healthz", "/readyz", "/metrics")
 """Asked by probes and by Prometheus, which have no key; they tell and change nothing."""
 
 
@@ -48,6 +48,7 @@ def application(agent: Agent) -> web.Application:
     app.add_routes(
         [
             web.get("/healthz", _healthz),
+            web.get("/readyz", _readyz(agent)),
             web.get("/metrics", _metrics(agent)),
             web.get("/v1/status", _on(agent, _status)),
             web.post("/v1/fence", _on(agent, _fence)),
@@ -76,6 +77,14 @@ def _metrics(agent: Agent) -> _Handler:
             body=exposition(await agent.status()),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+    return handler
+
+
+def _readyz(agent: Agent) -> _Handler:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        why = agent.not_ready()
+        return web.json_response({"ready": not why, "why": why}, status=503 if why else 200)
 
     return handler
 
