@@ -22,11 +22,11 @@ import yaml
 from hmsdr.control import bootstrap
 from hmsdr.control.guard import GuardFile
 from hmsdr.control.proctable import database_processes, kill_database
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.unprivileged import choose
 from hmsdr.decide.authority import Authority, Holder, LeaseWaited, Receipt, grant, prove_fenced, revoke
 from hmsdr.drivers.agent import AgentClient, AgentStatus, FenceAnswer
 from hmsdr.drivers.errors import DriverError
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook

@@ -12,11 +12,11 @@ from hmsdr.control import bootstrap, pgconf
 from hmsdr.control.lease import Lease, Renewal
 from hmsdr.control.locks import lock_directories
 from hmsdr.control.proctable import boottime
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.state import FenceReceipt, Promotion, StateFile, Upstream
 from hmsdr.control.unprivileged import choose
 from hmsdr.decide.authority import Authority, Holder, grant, initial, revoke
 from hmsdr.errors import RefusedError
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.log.store import StoreError
 
 US = Holder("db@here", "life-1")

@@ -18,10 +18,10 @@ from hmsdr.control import pgconf
 from hmsdr.control.guard import GuardFile
 from hmsdr.control.guarding import DEFAULT_COMMAND
 from hmsdr.control.proctable import MARK, boottime, database_processes, kill_database, start_time
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import Unprivileged, choose
 from hmsdr.errors import RefusedError
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.playbook.topology import PostgresInstance
 
 

@@ -11,9 +11,9 @@ import pytest
 from hospital import EAST, Hospital, Open, until
 
 from hmsdr.control import pgconf
+from hmsdr.control.programs import postgres_bin
 from hmsdr.drivers.errors import PermanentError
 from hmsdr.drivers.postgres import Postgres
-from hmsdr.lab.binaries import postgres_bin
 
 
 async def fail_over(hospital: Hospital, *, clean: bool) -> int:

@@ -16,11 +16,11 @@ from aiohttp import web
 from hospital import EAST, WEST, free_network
 
 from hmsdr.control import bootstrap, pgconf
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.control.watch import RegionWatch, Trigger
 from hmsdr.decide.outage import Sight, Watch
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.runbook.systems import Systems

@@ -15,11 +15,11 @@ import pytest_asyncio
 from hospital import free_network, make_template
 
 from hmsdr.control import pgconf
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.drivers.errors import OutcomeUnknownError, PermanentError, TemporaryError
 from hmsdr.drivers.postgres import Postgres
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.playbook.topology import PostgresInstance
 
 

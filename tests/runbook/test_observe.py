@@ -11,10 +11,10 @@ import yaml
 from hospital import free_network, make_template
 
 from hmsdr.control import pgconf
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.decide.gates import GateName, GateState, evaluate, refusing
-from hmsdr.lab.binaries import postgres_bin
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.runbook.observe import mode_of, observations

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hmsdr.cli.common import find_playbook
 from hmsdr.cli.serving import address, listen
+from hmsdr.control import programs
 from hmsdr.control.agent import Agent
 from hmsdr.control.api import application
 from hmsdr.control.config import AgentConfig, OnCrash, from_playbook
@@ -22,7 +23,6 @@ from hmsdr.control.locks import lock_directories
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.errors import RefusedError
-from hmsdr.lab import binaries
 from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
@@ -88,7 +88,7 @@ def agent(
     locks = lock_directories(config.data_directory, config.state_directory)
     try:
         asyncio.run(
-            _serve(playbook, config, postgres_bin or binaries.postgres_bin(), run_as, host, port, tls)
+            _serve(playbook, config, postgres_bin or programs.postgres_bin(), run_as, host, port, tls)
         )
     finally:
         for descriptor in locks:

@@ -10,10 +10,10 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hmsdr.control import bootstrap
+from hmsdr.control import bootstrap, programs
 from hmsdr.control.unprivileged import choose
 from hmsdr.errors import FailedError
-from hmsdr.lab import binaries, wires
+from hmsdr.lab import wires
 from hmsdr.lab.layout import CLUSTER_DOMAIN, DATABASE, ZONE, Layout
 from hmsdr.lab.overlay import write_playbook
 from hmsdr.lab.tls import write_certificates
@@ -51,7 +51,7 @@ def make_databases(layout: Layout) -> None:
     unprivileged = choose(layout.user)
     bootstrap.initialise(
         home.postgres_data,
-        binaries.postgres_bin(),
+        programs.postgres_bin(),
         unprivileged,
         database=DATABASE,
         schema=schema.create,
@@ -90,7 +90,7 @@ def first_backup(layout: Layout) -> None:
 
     home = next(iter(layout.regions.values()))
     command: list[str | Path] = [
-        binaries.postgres_bin() / "pg_basebackup", "-D", "-", "-F", "tar", "-X", "fetch", "-Z", "gzip:1",
+        programs.postgres_bin() / "pg_basebackup", "-D", "-", "-F", "tar", "-X", "fetch", "-Z", "gzip:1",
         "-h", home.postgres.host, "-p", str(home.postgres.port), "-U", "postgres", "--checkpoint=fast", "-w",
         "--no-manifest",
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 
-from hmsdr.lab import binaries
+from hmsdr.control import programs
 from hmsdr.lab.layout import NAMESPACE, PROMETHEUS_NAME, PUBLIC_NAME, ZONE, Endpoint, Layout, RegionLayout
 
 _REPLICATION = "SELECT * FROM pg_stat_replication;"
@@ -18,7 +18,7 @@ def source_lines(layout: Layout) -> list[str]:
     """Lines for psql, redis-cli, kubectl, curl and aws; every one works while the lab is up."""
     lines = [f"export KUBECONFIG={shlex.quote(str(layout.kubeconfig))}"]
     if shutil.which("psql") is None:
-        lines.append(f"export PATH={shlex.quote(str(binaries.postgres_bin()))}:$PATH")
+        lines.append(f"export PATH={shlex.quote(str(programs.postgres_bin()))}:$PATH")
     for region in layout.regions.values():
         lines += [
             f"kubectl get nodes --context={region.name}",

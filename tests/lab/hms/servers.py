@@ -20,8 +20,9 @@ import psycopg
 
 from hmsdr.control import bootstrap
 from hmsdr.control.proctable import kill_database
+from hmsdr.control.programs import postgres_bin
 from hmsdr.control.unprivileged import choose
-from hmsdr.lab.binaries import find, postgres_bin
+from hmsdr.lab.binaries import find
 from hmsdr.lab.dns.answers import Answers, Record
 from hmsdr.lab.hms import schema
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 
+from hmsdr.control import programs
 from hmsdr.lab import binaries
 from hmsdr.lab.layout import SERVICES, Layout, RegionLayout
 
@@ -46,7 +47,7 @@ def command(image: str, env: Mapping[str, str], layout: Layout, region: RegionLa
         agent = [sys.executable, "-m", "hmsdr", "agent", "--playbook", str(layout.playbook)]
         agent += ["--region", region.name, "--data-directory", str(region.postgres_data)]
         agent += ["--state-directory", str(region.directory / "agent")]
-        agent += ["--postgres-bin", str(binaries.postgres_bin()), "--on-crash", "hold"]
+        agent += ["--postgres-bin", str(programs.postgres_bin()), "--on-crash", "hold"]
         return [*agent, *(["--run-as", layout.user] if layout.user else [])]
     if image == REDIS:
         redis = [

@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from hmsdr.control import programs
 from hmsdr.control.unprivileged import choose
 from hmsdr.lab import binaries
 from hmsdr.lab.kube import images
@@ -53,7 +54,7 @@ def _path(first: Path, env: dict[str, str]) -> str:
 def _database_programs(layout: Layout, region: RegionLayout) -> Path:
     manual = [sys.executable, "-m", "hmsdr.control.manual"]
     order = ["--playbook", str(layout.playbook), "--region", region.name]
-    real = [str(binaries.postgres_bin() / "pg_ctl")]
+    real = [str(programs.postgres_bin() / "pg_ctl")]
     real = choose(layout.user).command(*real)
     return _stand_in(
         region,
