@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from hmsdr.control import promote as promoting
@@ -34,7 +33,6 @@ from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.store import AuthorityStore
 
 _MEASURE_SECONDS = 1.0
-_FRESH_SECONDS = 0.2
 _ASK_SECONDS = 0.5
 _CRASHES = 3
 _CRASH_WINDOW = 60.0
@@ -157,19 +155,11 @@ class Agent:
             self.held = ""
             return await follow(self.database, epoch, upstream)
 
-    def not_ready(self) -> str:
-        """Why its database serves nobody; empty when it runs, as a primary or as a standby."""
-        if not self._booted.is_set():
-            return "the agent is just taking it over"
-        if self.database.role is Role.STOPPED:
-            return self.held or f"the database is {self._state_name()}"
-        return ""
-
-    async def status(self) -> dict[str, Any]:
-        """What `GET /v1/status` answers.
+    async def taken_over(self) -> None:
+        """Wait until it knows what runs.
 
         Raises:
-            TemporaryError: it has just started and does not know yet what runs.
+            TemporaryError: it has just started and does not know yet.
         """
         try:
             await asyncio.wait_for(self._booted.wait(), _BOOT_SECONDS)
@@ -179,46 +169,11 @@ class Agent:
                 "the agent is just taking it over",
                 "Ask again in a moment",
             ) from error
-        database, state = self.database, self.memory.state
-        measured = database.meter.last
-        if database.role is not Role.STOPPED:
-            measured = await database.meter.measure(
-                primary=database.role is Role.PRIMARY, deadline=_ASK_SECONDS, not_older_than=_FRESH_SECONDS
-            )
-        running = database.server.pid() if database.role is not Role.STOPPED else None
-        return {
-            "region": self.config.region,
-            "instance": self.holder.instance,
-            "incarnation": self.holder.incarnation,
-            "accepted_epoch": state.accepted_epoch,
-            "database": {
-                "state": self._state_name(),
-                "pid": running,
-                "lsn": measured.lsn,
-                "timeline": measured.timeline,
-                "held": self.held or None,
-            },
-            "replication": {
-                "streaming": measured.streaming,
-                "lag_seconds": measured.lag_seconds,
-                "lag_bytes": measured.lag_bytes,
-                "measured_at": measured.measured_at.isoformat() if measured.measured_at else None,
-            },
-            "fence": asdict(state.fence) if state.fence is not None else None,
-            "lease": {
-                "held": self.lease.seconds_left() > 0,
-                "epoch": self.lease.epoch,
-                "seconds_left": round(self.lease.seconds_left(), 3) if self.lease.deadline else None,
-            },
-        }
 
-    def _state_name(self) -> str:
-        database = self.database
-        if not database.server.exists:
-            return "absent"
-        if database.role is not Role.STOPPED:
-            return str(database.role)
-        return "fenced" if self.memory.state.stopped and self.memory.state.fence is not None else "stopped"
+    @property
+    def knows(self) -> bool:
+        """Whether it knows what runs: a moment after its start it does."""
+        return self._booted.is_set()
 
     async def _boot(self) -> None:
         """Adopt what an earlier life left running, or make sure that nothing of it runs."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hmsdr.control import byhand
+from hmsdr.control import byhand, telling
 from hmsdr.control.agent import Agent
 from hmsdr.control.logs import log
 from hmsdr.control.metrics import exposition
@@ -74,7 +74,7 @@ def _on(agent: Agent, handle: Callable[[Agent, dict[str, Any]], Awaitable[dict[s
 def _metrics(agent: Agent) -> _Handler:
     async def handler(_: web.Request) -> web.StreamResponse:
         return web.Response(
-            body=exposition(await agent.status()),
+            body=exposition(await telling.status(agent)),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -83,7 +83,7 @@ def _metrics(agent: Agent) -> _Handler:
 
 def _readyz(agent: Agent) -> _Handler:
     async def handler(_: web.Request) -> web.StreamResponse:
-        why = agent.not_ready()
+        why = telling.not_ready(agent)
         return web.json_response({"ready": not why, "why": why}, status=503 if why else 200)
 
     return handler
@@ -94,7 +94,7 @@ async def _healthz(_: web.Request) -> web.StreamResponse:
 
 
 async def _status(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
-    return await agent.status()
+    return await telling.status(agent)
 
 
 async def _fence(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
