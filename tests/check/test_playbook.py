@@ -62,6 +62,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     "thresholds.probing.timeout": {"thresholds.probing.timeout": "11s"},
     "thresholds.probing.interval": {"thresholds.probing.interval": "5m"},
     "thresholds.triggers.region_unreachable": {"thresholds.triggers.critical_services_unavailable": "4m"},
+    "thresholds.triggers.critical_services": {"thresholds.triggers.critical_services": 5},
     "thresholds.verification.sites": {"thresholds.verification.sites": 4},
     "thresholds.gates.last_known_lag_age": {"thresholds.gates.last_known_lag_age": "5m"},
     "thresholds.gates.backup_age": {"thresholds.gates.backup_age": "0s"},
@@ -87,6 +88,10 @@ WARNINGS: dict[str, dict[str, Any]] = {
     "services.auth.replicas.standby": {"services.auth.replicas.standby": 0},
     "thresholds.targets.rto": {"thresholds.targets.rto": "12m"},
     "thresholds.triggers.region_unreachable": {"thresholds.triggers.region_unreachable": "20s"},
+    "thresholds.triggers.critical_services_recovery": {
+        "thresholds.triggers.critical_services_recovery": "10m"
+    },
+    "thresholds.verification.kinds": {"thresholds.verification.kinds": 3},
     "thresholds.gates.replication_lag": {"thresholds.gates.replication_lag": "31s"},
     "database.failover_without_fencing_proof": {"database.failover_without_fencing_proof": True},
     "roles": {"roles.security-lead.primary": "Ada Quill"},
@@ -122,6 +127,7 @@ def test_figures_of_a_rehearsal_in_seconds_are_fine() -> None:
         "thresholds.probing.timeout": "400ms",
         "thresholds.triggers.region_unreachable": "3s",
         "thresholds.triggers.critical_services_unavailable": "6s",
+        "thresholds.triggers.critical_services_recovery": "2s",
         "thresholds.verification.deadline": "5s",
         "thresholds.targets.rto": "1m",
         "database.lease": "3s",

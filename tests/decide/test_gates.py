@@ -8,6 +8,7 @@ import pytest
 
 from hmsdr.decide.gates import (
     BackupSeen,
+    GapSeen,
     Gate,
     GateName,
     GateState,
@@ -78,3 +79,22 @@ def test_a_gate_says_what_was_observed_and_what_to_do(
         assert gate.remedy
         assert refusing([gate])
         assert not refusing([gate], overridden=[name])
+
+
+def test_the_last_known_gap_is_shown_with_its_age_and_counts() -> None:
+    """The stream broke long before the primary died: the last lag says little, and the other agent's word more."""
+    lag = LagSeen(0.2, 10, live=False, age=timedelta(minutes=9), gap=GapSeen(900, timedelta(seconds=3)))
+    gate = gates(lag=lag)[GateName.REPLICATION_LAG]
+    assert gate.state is GateState.PASSED
+    assert "last measured 540 s ago" in gate.observed
+    assert "last known gap 900 bytes, 3 s ago" in gate.observed
+    wide = LagSeen(0.2, 10, live=False, age=timedelta(minutes=9), gap=GapSeen(1001, timedelta(seconds=3)))
+    assert gates(lag=wide)[GateName.REPLICATION_LAG].state is GateState.FAILED
+    alive = LagSeen(0.2, 10, live=True, age=NOW, gap=GapSeen(1001, timedelta(seconds=3)))
+    assert "gap" not in gates(lag=alive)[GateName.REPLICATION_LAG].observed
+    alone = LagSeen(None, None, live=False, age=NOW, gap=GapSeen(900, timedelta(seconds=3)))
+    unknown = gates(lag=alone)[GateName.REPLICATION_LAG]
+    assert (unknown.state, "not measurable; last known gap 900 bytes, 3 s ago" in unknown.observed) == (
+        GateState.UNKNOWN,
+        True,
+    )

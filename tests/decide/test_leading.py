@@ -8,7 +8,7 @@ import pytest
 
 from hmsdr.decide import authority as a
 from hmsdr.decide.authority import Holder
-from hmsdr.decide.leading import FailOver, Stay, Target, Why, decide
+from hmsdr.decide.leading import Case, Cause, FailOver, Stay, Target, Why, decide
 from hmsdr.decide.outage import Sight
 from hmsdr.decide.testimony import Finding, Rules, Verdict, weigh
 from hmsdr.decide.testimony import Testimony as Said
@@ -54,14 +54,26 @@ def test_a_finding_says_who_stands_where() -> None:
 
 
 CONFIRMED = Finding(Verdict.CONFIRMED, lost=("west", "witness"))
+WELL, WAITING, DISAGREEMENT = (
+    Finding(each) for each in (Verdict.WELL, Verdict.WAITING, Verdict.DISAGREEMENT)
+)
+
+
+def cases(region: Finding, services: Finding = WELL) -> list[Case]:
+    return [Case(Cause.REGION, region), Case(Cause.SERVICES, services)]
 
 
 def decided(**change: object) -> object:
-    values: dict[str, object] = {"record": HELD, "finding": CONFIRMED, "target": TARGET, "since_last": None}
+    values: dict[str, object] = {
+        "record": HELD,
+        "cases": cases(CONFIRMED),
+        "target": TARGET,
+        "since_last": None,
+    }
     merged = {**values, **change}
     return decide(
         merged["record"],  # type: ignore[arg-type]
-        merged["finding"],  # type: ignore[arg-type]
+        merged["cases"],  # type: ignore[arg-type]
         merged["target"],  # type: ignore[arg-type]
         since_last=merged["since_last"],  # type: ignore[arg-type]
         cool_down=3600,
@@ -71,25 +83,49 @@ def decided(**change: object) -> object:
 
 @pytest.mark.req("FA-1", "FA-3")
 def test_a_confirmed_loss_is_failed_over_under_exactly_this_epoch() -> None:
-    assert decided() == FailOver(1, "db-east", "db-west")
-    assert decided(since_last=3600.0) == FailOver(1, "db-east", "db-west")
+    assert decided() == FailOver(1, "db-east", "db-west", Cause.REGION)
+    assert decided(since_last=3600.0) == FailOver(1, "db-east", "db-west", Cause.REGION)
+
+
+@pytest.mark.req("FA-1")
+def test_each_cause_suffices_and_the_gravest_is_named() -> None:
+    assert decided(cases=cases(WELL, CONFIRMED)) == FailOver(1, "db-east", "db-west", Cause.SERVICES)
+    assert decided(cases=cases(CONFIRMED, CONFIRMED)) == FailOver(1, "db-east", "db-west", Cause.REGION)
+    # Sites that disagree on the region do not keep what they agree on from being mended.
+    assert decided(cases=cases(DISAGREEMENT, CONFIRMED)) == FailOver(1, "db-east", "db-west", Cause.SERVICES)
+
+
+@pytest.mark.req("FA-1")
+def test_services_are_failed_over_only_to_where_they_could_run() -> None:
+    deaf = replace(TARGET, serving=False)
+    assert decided(cases=cases(WELL, CONFIRMED), target=deaf) == Stay(Why.TARGET_UNSERVING, Cause.SERVICES)
+    # A lost region is left all the same.
+    assert decided(cases=cases(CONFIRMED, CONFIRMED), target=deaf) == FailOver(1, "db-east", "db-west")
+
+
+@pytest.mark.req("FA-1")
+@pytest.mark.parametrize("cause", list(Cause))
+def test_the_cool_down_applies_to_every_cause(cause: Cause) -> None:
+    assert decided(cases=[Case(cause, CONFIRMED)], since_last=3599.0) == Stay(Why.COOLING_DOWN, cause)
+    assert decided(cases=[Case(cause, CONFIRMED)]) == FailOver(1, "db-east", "db-west", cause)
 
 
 @pytest.mark.req("FA-3")
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "why", "cause"),
     [
-        ({"record": a.revoke(HELD, 1)}, Why.NOBODY_HOLDS),
-        ({"finding": Finding(Verdict.WELL)}, Why.WELL),
-        ({"finding": Finding(Verdict.WAITING)}, Why.WAITING),
-        ({"finding": Finding(Verdict.DISAGREEMENT)}, Why.DISAGREEMENT),
-        ({"since_last": 3599.0}, Why.COOLING_DOWN),
-        ({"target": None}, Why.TARGET_NOT_READY),
-        ({"target": replace(TARGET, following=False)}, Why.TARGET_NOT_READY),
-        ({"target": replace(TARGET, sound=False)}, Why.TARGET_NOT_READY),
-        ({"target": replace(TARGET, age=21)}, Why.TARGET_NOT_READY),
-        ({"target": replace(TARGET, instance="db-east")}, Why.TARGET_NOT_READY),
+        ({"record": a.revoke(HELD, 1)}, Why.NOBODY_HOLDS, None),
+        ({"cases": cases(WELL)}, Why.WELL, None),
+        ({"cases": cases(WAITING)}, Why.WAITING, Cause.REGION),
+        ({"cases": cases(DISAGREEMENT)}, Why.DISAGREEMENT, Cause.REGION),
+        ({"cases": cases(WAITING, DISAGREEMENT)}, Why.DISAGREEMENT, Cause.SERVICES),
+        ({"since_last": 3599.0}, Why.COOLING_DOWN, Cause.REGION),
+        ({"target": None}, Why.TARGET_NOT_READY, Cause.REGION),
+        ({"target": replace(TARGET, following=False)}, Why.TARGET_NOT_READY, Cause.REGION),
+        ({"target": replace(TARGET, sound=False)}, Why.TARGET_DAMAGED, Cause.REGION),
+        ({"target": replace(TARGET, age=21)}, Why.TARGET_NOT_READY, Cause.REGION),
+        ({"target": replace(TARGET, instance="db-east")}, Why.TARGET_NOT_READY, Cause.REGION),
     ],
 )
-def test_inaction_has_a_reason(change: dict[str, object], why: Why) -> None:
-    assert decided(**change) == Stay(why)
+def test_inaction_has_a_reason(change: dict[str, object], why: Why, cause: Cause | None) -> None:
+    assert decided(**change) == Stay(why, cause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -81,3 +82,43 @@ def test_edges() -> None:
 def test_a_look_from_before_the_last_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"from 1\.0 after one from 2\.0"):
         after([(2, U), (1, U)])
+
+
+@pytest.mark.req("FA-1")
+@given(LOOKS, st.integers(1, 6))
+def test_with_a_recovery_only_a_stretch_of_answers_sets_the_clock_back(
+    steps: list[tuple[int, Sight]], recovery: int
+) -> None:
+    """The plain reading: the clock runs from the first vain look; it ends with `recovery` of answers, a gap or blindness."""
+    watch = replace(FRESH, recovery=timedelta(seconds=recovery))
+    now, began, well, last = 0, None, None, None
+    for pause, sight in steps:
+        now += pause
+        if last is not None and now - last > GAP:
+            began = well = None
+        if sight is B:
+            began = well = None
+        elif sight is U:
+            began, well = now if began is None else began, None
+        elif began is not None:
+            well = now if well is None else well
+            if now - well >= recovery:
+                began = well = None
+        last = now
+        watch = look(watch, Look(float(now), sight, {}))
+        assert watch.since == began
+        assert watch.lost == (began is not None and sight is U and now - began >= HOLD)
+
+
+@pytest.mark.req("FA-1")
+def test_a_service_that_answers_now_and_then_is_lost_and_one_that_is_back_is_not() -> None:
+    def lost(seen: list[tuple[int, Sight]]) -> bool:
+        watch = replace(FRESH, recovery=timedelta(seconds=4))
+        for at, sight in seen:
+            watch = look(watch, Look(float(at), sight, {}))
+        return watch.lost
+
+    crashing = [(at, R if at % 6 == 4 else U) for at in range(0, 14, 2)]
+    assert lost(crashing)
+    assert not lost([*crashing, (14, R)]), "while it answers nobody says that it does not"
+    assert not lost([(0, U), (2, R), (4, R), (6, R), (8, U), (10, U), (12, U), (14, U)])

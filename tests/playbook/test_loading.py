@@ -348,3 +348,25 @@ def test_bombs_are_refused_quickly(tmp_path: Path, text: str) -> None:
 
 def test_words_that_yaml_1_1_would_twist_stay_words(tmp_path: Path) -> None:
     assert load(write(tmp_path, "extends: hms\nname: no\n"), environ=SECRETS).name == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "allowed"),
+    [
+        ("regions: {us-west-2: {postgres: {port: true}}}", "regions.us-west-2.postgres.port", "a number"),
+        ("regions: {us-west-2: {postgres: {port: '5432'}}}", "regions.us-west-2.postgres.port", "a number"),
+        ("thresholds: {verification: {sites: 'two'}}", "thresholds.verification.sites", "a number"),
+        ("database: {drift_margin: true}", "database.drift_margin", "a number"),
+        (
+            "database: {failover_without_fencing_proof: 1}",
+            "database.failover_without_fencing_proof",
+            "true or false",
+        ),
+        ("services: {auth: {critical: 'yes'}}", "services.auth.critical", "true or false"),
+    ],
+)
+def test_a_value_of_another_type_is_not_guessed_at(
+    tmp_path: Path, text: str, path: str, allowed: str
+) -> None:
+    (finding,) = refused(write(tmp_path, f"extends: hms\n{text}\n"))
+    assert (finding.path, finding.allowed.partition(",")[0]) == (path, allowed)

@@ -16,6 +16,7 @@ from hmsdr.playbook.model import Playbook
 Level = Literal["error", "warning"]
 _WHOLE = 100
 _SITES = 3
+_KINDS_OF_SERVICES = 2
 _PROBES_TO_BELIEVE = 3
 """Probes that a hold-down should span, so that one lost answer is not a disaster."""
 
@@ -28,6 +29,7 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     yield from _switchback(playbook)
     yield from _objectives(playbook)
     yield from _gates(playbook)
+    yield from _services(playbook)
     if playbook.thresholds.verification.sites > _SITES:
         keys = ("thresholds", "verification", "sites")
         remedy = "With more, no failover would ever be verified."
@@ -183,6 +185,36 @@ def _objectives(playbook: Playbook) -> Iterator[Finding]:
             format_duration(hold),
             f"at least {_PROBES_TO_BELIEVE} probes, which is {format_duration(_PROBES_TO_BELIEVE * interval)}",
             "Fewer make a lost packet look like a lost region.",
+            "warning",
+        )
+
+
+def _services(playbook: Playbook) -> Iterator[Finding]:
+    """Whether the trigger of the critical services could ever fire, and whether its clock could ever be set back."""
+    triggers, kinds = playbook.thresholds.triggers, playbook.thresholds.verification.kinds
+    critical = sum(service.critical for service in playbook.services.values())
+    if critical and triggers.critical_services > critical:
+        yield Finding(
+            (*_TRIGGERS, "critical_services"),
+            str(triggers.critical_services),
+            f"at most {critical}, the number of critical services",
+            "The trigger critical_services_unavailable would never fire.",
+        )
+    if triggers.critical_services_recovery >= triggers.critical_services_unavailable:
+        yield Finding(
+            (*_TRIGGERS, "critical_services_recovery"),
+            format_duration(triggers.critical_services_recovery),
+            "less than critical_services_unavailable, which is "
+            f"{format_duration(triggers.critical_services_unavailable)}",
+            "A service that is well again for most of the time would still be failed over for.",
+            "warning",
+        )
+    if kinds > _KINDS_OF_SERVICES:
+        yield Finding(
+            ("thresholds", "verification", "kinds"),
+            str(kinds),
+            f"{_KINDS_OF_SERVICES}: services are looked at on the public path and on the region's own",
+            "With more, the trigger critical_services_unavailable would never fire.",
             "warning",
         )
 

@@ -44,6 +44,14 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class GapSeen:
+    """By how many bytes of WAL the primary was ahead of what the standby has now, when it was last seen, `age` ago."""
+
+    bytes: int
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class LagSeen:
     """Replication lag: `live`, or the last that was measured, `age` ago.
 
@@ -56,6 +64,7 @@ class LagSeen:
     live: bool
     age: timedelta
     primary_answers: bool = False
+    gap: GapSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +112,21 @@ def _healthy(seen: Observations) -> Gate:
         state,
         seen.health,
         f"{seen.target} answers: database, agent and Kubernetes",
-        "" if state is GateState.PASSED else f"Repair {seen.target} first: there is nothing to fail over to",
+        ""
+        if state is GateState.PASSED
+        else f"Repair {seen.target} first: there is nothing to fail over to. If only its database does not follow: "
+        f"`hmsdr run start database-follow region={seen.target}`",
     )
 
 
 def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
     limit = f"below {format_duration(limits.replication_lag)}"
+    gap = None if lag is None or lag.live else lag.gap
     if lag is None or lag.seconds is None:
         return Gate(
             GateName.REPLICATION_LAG,
             GateState.UNKNOWN,
-            problem or "not measurable",
+            (problem or "not measurable") + _gap(gap),
             limit,
             "Find out what would be lost, or overrule this gate by name with a reason",
         )
@@ -128,6 +141,7 @@ def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
             "Mend replication: what was written since would be lost, and a hand-over could not be finished",
         )
     observed = amount if lag.live else f"{amount}, last measured {age:.0f} s ago: the primary does not answer"
+    observed += _gap(gap)
     if not lag.live and lag.age > limits.last_known_lag_age:
         return Gate(
             GateName.REPLICATION_LAG,
@@ -139,6 +153,8 @@ def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
     within = lag.seconds < limits.replication_lag.total_seconds()
     if lag.bytes is not None:
         within = within and lag.bytes <= limits.replication_lag_bytes
+    if gap is not None:
+        within = within and gap.bytes <= limits.replication_lag_bytes
     return Gate(
         GateName.REPLICATION_LAG,
         GateState.PASSED if within else GateState.FAILED,
@@ -146,6 +162,13 @@ def _lag(lag: LagSeen | None, limits: Gates, problem: str | None) -> Gate:
         f"{limit}, at most {limits.replication_lag_bytes} bytes",
         "" if within else "Wait until the standby has caught up, or accept the loss by name with a reason",
     )
+
+
+def _gap(gap: GapSeen | None) -> str:
+    if gap is None:
+        return ""
+    age = gap.age.total_seconds()
+    return f"; last known gap {gap.bytes} bytes, {age:.0f} s ago: what it wrote since is not known"
 
 
 def _backup(backup: BackupSeen | None, limits: Gates, problem: str | None) -> Gate:

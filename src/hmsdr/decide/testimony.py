@@ -1,7 +1,7 @@
-"""Independent confirmation that a region is lost (FA-3): what several sites say, weighed. Pure.
+"""Independent confirmation that a region, or a service of it, is lost (FA-3): what several sites say, weighed. Pure.
 
 One site's own judgement over time is `hmsdr.decide.outage`; here several are compared. Who is blind does not count; one
-fresh word that the region answers is a disagreement, and a disagreement holds.
+fresh word that it answers is a disagreement, and a disagreement holds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from hmsdr.decide.outage import Sight
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """What one site last said of one region.
+    """What one site last said of one subject: a region, or a service of a region as `of_service` names it.
 
     ``lost_for`` is for how many seconds, without a break, the site had found it unreachable; ``kinds`` are the kinds of
     path that it tried in vain; ``heard`` is when the judge received it, on the judge's clock.
     """
 
     site: str
-    region: str
+    subject: str
     sight: Sight
     lost_for: float
     kinds: frozenset[str]
@@ -65,11 +65,16 @@ class Rules:
     fresh: float
 
 
-def weigh(testimonies: Iterable[Testimony], region: str, rules: Rules, now: float) -> Finding:
-    """The verdict on `region` from everybody's last word, as heard by `now` on the judge's clock."""
+def of_service(service: str, region: str) -> str:
+    """The subject that `service` of `region` is."""
+    return f"{service}@{region}"
+
+
+def weigh(testimonies: Iterable[Testimony], subject: str, rules: Rules, now: float) -> Finding:
+    """The verdict on `subject` from everybody's last word, as heard by `now` on the judge's clock."""
     lost, reach, silent, doubtful = [], [], [], []
     for each in testimonies:
-        if each.region != region:
+        if each.subject != subject:
             continue
         if now - each.heard > rules.fresh or each.sight is Sight.BLIND:
             silent.append(each.site)

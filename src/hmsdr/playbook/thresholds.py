@@ -26,13 +26,24 @@ class Triggers(Model):
     """The active region cannot be reached for this long."""
     critical_services_unavailable: Duration
     """Critical services do not answer for this long."""
+    critical_services: Annotated[int, Field(ge=1)] = 1
+    """So many critical services must be unavailable at once."""
+    critical_services_recovery: Duration = timedelta(seconds=30)
+    """A service must answer again for this long before its clock is set back: a single answer does not."""
+
+
+Policy = Literal["automatic", "propose"]
 
 
 class Automation(Model):
     """What is done without a person."""
 
-    region_unreachable: Literal["automatic", "propose"] = "automatic"
+    region_unreachable: Policy = "automatic"
     """The active region is confirmed lost: fail over, or propose it and wait for `veto`."""
+    critical_services_unavailable: Policy = "automatic"
+    """Critical services are confirmed unavailable, and could run in the other region: the same."""
+    database_corruption: Policy = "propose"
+    """The active region's database is damaged, and the other one is not: the same."""
     veto: Duration = timedelta(minutes=2)
     """How long a proposal waits for somebody to stop it."""
     cool_down: Duration = timedelta(minutes=30)

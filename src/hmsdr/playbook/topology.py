@@ -81,7 +81,7 @@ class ControllerEndpoint(Model):
     """The controller of a site."""
 
     url: str
-    """Where it answers: `/healthz`, `/readyz`, `/metrics`."""
+    """Where it answers: `/healthz`, `/readyz`, `/metrics`, `/v1/view`."""
 
 
 class Ingress(Model):
@@ -205,6 +205,15 @@ class Prometheus(Model):
     """Label that names the region in its metrics."""
 
 
+class IntegrityChecks(Model):
+    """How the data are looked at for damage, on primary and standby (pg_amcheck)."""
+
+    every: Duration = timedelta(hours=6)
+    """From one complete check to the next."""
+    at_most: Duration = timedelta(hours=1)
+    """A check that takes longer is given up, and proves nothing."""
+
+
 class DatabasePolicy(Model):
     """What is promised about the database."""
 
@@ -214,6 +223,8 @@ class DatabasePolicy(Model):
     """Length of the right to write (SAFETY rules 1, 4, 8)."""
     drift_margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Largest difference of two clocks' rates, as a fraction (SAFETY, assumptions)."""
+    integrity: IntegrityChecks = IntegrityChecks()
+    """When the data are checked for damage."""
     failover_without_fencing_proof: bool = False
     """Fail over although nobody proved the old primary dead. Off by default; every use is logged."""
 
