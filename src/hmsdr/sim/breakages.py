@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hmsdr.decide import authority, promise, takeover, tenure
+from hmsdr.decide import authority, promise, takeover, tenure, testimony
 from hmsdr.decide.authority import Authority, LeaseWaited
+from hmsdr.decide.outage import Sight
 from hmsdr.decide.promise import Promise
 from hmsdr.decide.takeover import Side, Takeover
 from hmsdr.decide.tenure import Delivery, Tenure
@@ -213,6 +214,21 @@ def _one_look_is_enough(self: Figures) -> Any:
 
 
 _RULES = Figures.rules
+_SERVICES_RULES = Figures.services_rules
+_WEIGH = testimony.weigh
+
+
+def _services_at_once(self: Figures) -> Any:
+    return replace(_SERVICES_RULES(self), hold_down=0.0)
+
+
+def _any_site(self: Figures) -> Any:
+    return replace(_SERVICES_RULES(self), sites=1)
+
+
+def _contradicted_by_nobody(words: Any, subject: str, rules: Any, now: float) -> Any:
+    """Only those who find it lost are heard."""
+    return _WEIGH([each for each in words if each.sight is Sight.UNREACHABLE], subject, rules, now)
 
 
 BREAKAGES = (
@@ -265,5 +281,11 @@ BREAKAGES = (
              ((Database, "flush_cache", _nothing),)),
     Breakage("one-look", "FA-3", "one look of one site is enough to fail over",
              ((Figures, "rules", _one_look_is_enough),)),
+    Breakage("services-at-once", "FA-1", "services that fail are failed over for without a hold-down",
+             ((Figures, "services_rules", _services_at_once),)),
+    Breakage("services-of-one-site", "FA-3", "one site that misses the services is enough, whoever else reaches them",
+             ((Figures, "services_rules", _any_site), (leader, "weigh", _contradicted_by_nobody)), Scenario.MIRAGE),
+    Breakage("services-anywhere", "FA-1", "services are failed over for to where they could not run either",
+             ((Leader, "_could_serve", lambda *_: True),), Scenario.MIRAGE),
 )  # fmt: skip
 """Every one; `docs/simulation.md` lists them from here."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hmsdr.decide.authority import Authority, Phase
-from hmsdr.decide.leading import FailOver
+from hmsdr.decide.leading import Cause, FailOver
 from hmsdr.sim.database import Database, Row
 from hmsdr.sim.world import EAST, SITES, WEST, World
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TRANSIT = 1.5
 """Seconds that a sight may be on its way to a decision: what was well so recently, nobody can know of."""
+_EVER = float("inf")
 _SEEN = 2.6
 """Seconds of being well within which at least one look falls: one interval, one timeout and the way."""
 
@@ -47,6 +48,10 @@ class Checkers:
         """How often each database became able to write."""
         self._well: dict[str, float | None] = {EAST: 0.0, WEST: 0.0}
         self._was_well: dict[str, list[tuple[float, float]]] = {EAST: [], WEST: []}
+        self._working: dict[str, list[tuple[float, float]]] = {EAST: [(0.0, _EVER)], WEST: [(0.0, _EVER)]}
+        """When each region's services did their work and two sites could see it; the last span is open while they do."""
+        self._failed: dict[str, float | None] = {EAST: None, WEST: None}
+        """Since when each region's services do not work; None while they do."""
         self._traffic = 0
         world.changed.append(self.look)
 
@@ -117,6 +122,9 @@ class Checkers:
         hospital = self.hospital
         assert hospital is not None  # noqa: S101 - set before anything runs
         region = decision.source.removeprefix("db-")
+        if decision.cause is Cause.SERVICES:
+            self._decided_for_services(who, decision)
+            return
         slow = 1 + hospital.figures.drift_margin
         first, last = self.world.now - hospital.figures.hold_down / slow, self.world.now - _TRANSIT
         well = self._well[region]
@@ -127,6 +135,35 @@ class Checkers:
                     "wrong-failover",
                     f"{who} fails over from {region}, which was well from {begun:.1f} to {ended:.1f}",
                 )
+
+    def _decided_for_services(self, who: str, decision: FailOver) -> None:
+        """FA-1: not while they could be seen to work for so long that every clock was set back, and only to where they work."""
+        hospital = self.hospital
+        assert hospital is not None  # noqa: S101 - set before anything runs
+        figures, now = hospital.figures, self.world.now
+        slow = 1 + figures.drift_margin
+        first, last = now - figures.services_hold_down / slow, now - _TRANSIT
+        for begun, ended in self._working[decision.source.removeprefix("db-")][-40:]:
+            if min(ended, last) - max(begun, first) > figures.services_recovery * slow + _SEEN:
+                self.found(
+                    "wrong-failover",
+                    f"{who} fails over for services that worked from {begun:.1f} to {min(ended, now):.1f}",
+                )
+        failed = self._failed[decision.target.removeprefix("db-")]
+        if failed is not None and now - failed > figures.fresh * slow + _TRANSIT:
+            self.found("useless-failover", f"{who} fails over to where services failed at {failed:.1f}")
+
+    def _look_at_services(self, hospital: Hospital, region: str, *, whole: bool) -> None:
+        """Note whether they do their work and can be seen to: who cannot reach the region cannot reach them."""
+        failed = self._failed[region]
+        self._failed[region] = None if hospital.services.work(region) else failed or self.world.now
+        spans = self._working[region]
+        hidden = sum(each == region for each, _ in hospital.services.hidden)
+        works = whole and hospital.services.work(region) and hidden <= 1
+        if works and spans[-1][1] != _EVER:
+            spans.append((self.world.now, _EVER))
+        elif not works and spans[-1][1] == _EVER:
+            spans[-1] = (spans[-1][0], self.world.now)
 
     def look(self) -> None:
         """Wires or machines changed: note which region can be reached by both other sites."""
@@ -139,6 +176,7 @@ class Checkers:
             for site in SITES:
                 if site != region and ((site, region) in cut or (region, site) in cut):
                     whole = False
+            self._look_at_services(self.hospital, region, whole=whole)
             since = self._well[region]
             if whole and since is None:
                 self._well[region] = self.world.now

@@ -12,15 +12,19 @@ from datetime import timedelta
 from typing import Any
 
 from hmsdr.decide import outage
+from hmsdr.decide.authority import Authority
 from hmsdr.decide.leading import FailOver
 from hmsdr.decide.outage import Look, Sight, Watch
-from hmsdr.decide.testimony import Rules, Testimony
+from hmsdr.decide.testimony import Rules, Testimony, of_service
 from hmsdr.sim.agent import Agent
 from hmsdr.sim.leader import Leader, Seen, heard
+from hmsdr.sim.services import SERVICE, Services
 from hmsdr.sim.store import Contents, Store, Word, append, campaign
 from hmsdr.sim.world import EAST, SILENCE, SITES, WEST, Call, Machine, Process, Script, Sleep, World
 
 KINDS = frozenset({"public", "agent", "database"})
+SERVICE_KINDS = frozenset({"public", "own"})
+SERVICES_HOLD_DOWN = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,16 @@ class Figures:
     """Far more than real clocks need: so that a margin left out shows within seconds of lease."""
     cool_down: float = 15.0
     fresh: float = 3.0
+    services_hold_down: float = SERVICES_HOLD_DOWN
+    services_recovery: float = 2.0
 
     def rules(self) -> Rules:
         """How much evidence is enough."""
         return Rules(self.hold_down, 2, 2, self.fresh)
+
+    def services_rules(self) -> Rules:
+        """The same of services."""
+        return Rules(self.services_hold_down, 2, 2, self.fresh)
 
 
 class Controller(Process):
@@ -49,6 +59,7 @@ class Controller(Process):
         machine: its site's.
         store: the store across sites.
         agents: the regions' agents.
+        services: the regions' services.
         figures: the playbook's.
         on_decision: told of each failover decided.
     """
@@ -59,12 +70,14 @@ class Controller(Process):
         machine: Machine,
         store: Store,
         agents: dict[str, Agent],
+        services: Services,
         figures: Figures,
         on_decision: Callable[[str, FailOver], None],
     ) -> None:
         super().__init__(world, machine, f"controller@{machine.site}")
         self.store = store
         self.agents = agents
+        self.services = services
         self.figures = figures
         self.on_decision = on_decision
         self.term = 0
@@ -77,8 +90,15 @@ class Controller(Process):
         self.failed_over: tuple[int, float] | None = None
         """The last failover in the log, and when we first saw it."""
         self.leader = Leader(self)
+        self.active: str | None = None
+        """The region with the right to write, as the store said last."""
+        self.serving: Watch | None = None
+        """What is known of that region's services."""
+        self.pilot: float | None = None
+        """When the other region's services were last seen ready, on our clock; None when they were not."""
         self.verdicts: dict[str, str] = {}
         """What we said of each region in the log."""
+        self._ready = False
         self._number = 0
 
     def begin(self) -> None:
@@ -87,10 +107,12 @@ class Controller(Process):
         gap = timedelta(seconds=4 * (figures.interval + figures.timeout))
         self.watches = {r: Watch(timedelta(seconds=figures.hold_down), gap) for r in (EAST, WEST)}
         self.kinds, self.told, self.heard, self.verdicts = {}, {}, {}, {}
+        self.active, self.serving, self.pilot, self._ready = None, None, None, False
         self.term, self.failed_over, self.leader = 0, None, Leader(self)
         self.say(f"started, life {self.life}")
         for region in (EAST, WEST):
             self.spawn(self._watch(region))
+        self.spawn(self._watch_services())
         self.spawn(self._work())
 
     def clock(self) -> float:
@@ -122,6 +144,41 @@ class Controller(Process):
             self.watches[region] = outage.look(self.watches[region], Look(began, sight, {}))
             yield Sleep(max(0.05, figures.interval - (self.clock() - began)))
 
+    def _watch_services(self) -> Script:
+        """Look at the active region's services at each interval; while they are lost, whether the other one could run them."""
+        figures, services, site = self.figures, self.services, self.machine.site
+        while True:
+            began = self.clock()
+            region, watch = self.active, self.serving
+            if region is not None and watch is not None:
+                served = yield Call(region, services.asked(region, site), figures.timeout)
+                sight = Sight.REACHABLE if served is True else self._unserved(region)
+                if region == self.active and self.serving is not None:
+                    self.serving = watch = outage.look(self.serving, Look(began, sight, {}))
+                ready, before = False, self._ready
+                if watch.since is not None:
+                    other = WEST if region == EAST else EAST
+                    ready = (yield Call(other, services.asked(other, site), figures.timeout)) is True
+                # Twice in a row: where both regions' services come back at once, ours are seen to be well first.
+                self.pilot, self._ready = self.clock() if ready and before else None, ready
+            yield Sleep(max(0.05, figures.interval - (self.clock() - began)))
+
+    def _unserved(self, region: str) -> Sight:
+        """Who is blind for the region is blind for its services."""
+        last = self.watches[region].last
+        return Sight.BLIND if last is not None and last.sight is Sight.BLIND else Sight.UNREACHABLE
+
+    def _look_at(self, authority: Authority) -> None:
+        """Another active region: what was seen of the one before says nothing of it."""
+        holder = authority.holder
+        region = None if holder is None else holder.instance.removeprefix("db-")
+        if region is not None and region != self.active:
+            figures = self.figures
+            gap = timedelta(seconds=4 * (figures.interval + figures.timeout))
+            recovery = timedelta(seconds=figures.services_recovery)
+            hold_down = timedelta(seconds=figures.services_hold_down)
+            self.active, self.serving = region, Watch(hold_down, gap, recovery=recovery)
+
     def _words(self, number: int) -> Word:
         now = self.clock()
         words = []
@@ -136,6 +193,20 @@ class Controller(Process):
                     watch.last.sight,
                     watch.last.at - since,
                     self.kinds.get(region, frozenset()),
+                    now,
+                )
+            )
+        serving = self.serving
+        if serving is not None and serving.last is not None and self.active is not None:
+            since = serving.last.at if serving.since is None else serving.since
+            lost = serving.last.sight is Sight.UNREACHABLE
+            words.append(
+                Testimony(
+                    self.machine.site,
+                    of_service(SERVICE, self.active),
+                    serving.last.sight,
+                    serving.last.at - since,
+                    SERVICE_KINDS if lost else frozenset(),
                     now,
                 )
             )
@@ -196,6 +267,7 @@ class Controller(Process):
 
     def _note(self, seen: Seen) -> None:
         now = self.clock()
+        self._look_at(seen.authority)
         for site, word in seen.words.items():
             if self.heard.get(site, (None, 0.0))[0] != word.number:
                 self.heard[site] = (word.number, now)

@@ -9,10 +9,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import permutations
 
+from hmsdr.sim.controller import SERVICES_HOLD_DOWN
 from hmsdr.sim.hospital import Hospital
-from hmsdr.sim.world import EAST, SITES, WEST, WITNESS, Process
+from hmsdr.sim.kinds import KINDS, cutting, weather, wires_of
+from hmsdr.sim.world import EAST, SITES, WEST, WITNESS
 
 FIRST = 8.0
 """Seconds of calm before the first fault: the hospital has begun."""
@@ -43,6 +44,10 @@ class Scenario(StrEnum):
     """Somebody declares the living active region lost; just then, or not, its agent is cut off, paused or unanswered."""
     SWITCHOVER = "switchover"
     """Planned switchovers, disturbed by single faults."""
+    SERVICES = "services"
+    """The active region answers, and its services do not, for good; now and then they answer for a moment."""
+    MIRAGE = "mirage"
+    """Services seem lost: to one site only, for less than the hold-down, or in both regions at once."""
 
 
 WEIGHTS = {
@@ -54,6 +59,8 @@ WEIGHTS = {
     Scenario.SIEGE: 2,
     Scenario.DECLARED: 6,
     Scenario.SWITCHOVER: 4,
+    Scenario.SERVICES: 3,
+    Scenario.MIRAGE: 3,
 }
 
 
@@ -80,7 +87,7 @@ def _storm(dice: random.Random) -> Schedule:
     for _ in range(dice.randint(2, 9)):
         begins = dice.uniform(FIRST, calm - 1)
         lasts = dice.choice((0.5, 2, 5, 8, 15)) * dice.uniform(0.5, 1.2)
-        name, begin, end = dice.choice(_KINDS)(dice)
+        name, begin, end = dice.choice(KINDS)(dice)
         faults.append((begins, name, begin))
         faults.append((min(calm, begins + lasts), f"end of {name}", end))
     if dice.random() < 0.5:  # noqa: PLR2004 - every other
@@ -107,13 +114,13 @@ def _flapping(dice: random.Random) -> Schedule:
     at = FIRST
     for _ in range(dice.randint(1, 5)):
         at += dice.uniform(3, 8)
-        wires = _wires_of(EAST)
+        wires = wires_of(EAST)
         if dice.random() < 0.3:  # noqa: PLR2004 - some go one way
             wires = {wire for wire in wires if wire[0] == EAST}
-        faults.append((at, "east cannot be reached", _cutting(wires)))
+        faults.append((at, "east cannot be reached", cutting(wires)))
         # Clock rates differ, and the first look in vain may come before the cut: a little under the hold-down.
         at += 5.0 * _SHORT * dice.uniform(0.2, 1)
-        faults.append((at, "east can be reached", _cutting(set())))
+        faults.append((at, "east can be reached", cutting(set())))
     return Schedule(Scenario.FLAPPING, _sorted(faults), at, at + 12)
 
 
@@ -121,8 +128,8 @@ def _observers(dice: random.Random) -> Schedule:
     begins, lasts = FIRST + dice.uniform(0, 2), dice.uniform(6, 20)
     wires = dice.choice(
         (
-            _wires_of(WITNESS),
-            _wires_of(WEST),
+            wires_of(WITNESS),
+            wires_of(WEST),
             {(WITNESS, EAST), (EAST, WITNESS)},
             {(WEST, WITNESS), (WITNESS, WEST)},
             {(EAST, WITNESS)},
@@ -131,7 +138,7 @@ def _observers(dice: random.Random) -> Schedule:
     )
     return Schedule(
         Scenario.OBSERVERS,
-        ((begins, "observers cut off", _cutting(wires)), (begins + lasts, "healed", _cutting(set()))),
+        ((begins, "observers cut off", cutting(wires)), (begins + lasts, "healed", cutting(set()))),
         begins + lasts,
         begins + lasts + 15,
     )
@@ -164,7 +171,7 @@ def _switchovers(dice: random.Random) -> Schedule:
         at += dice.uniform(0, 4)
         faults.append((at, "switchover wanted", _switch_over))
         if dice.random() < 0.7:  # noqa: PLR2004 - most are disturbed
-            name, begin, end = dice.choice(_KINDS)(dice)
+            name, begin, end = dice.choice(KINDS)(dice)
             begins = at + dice.uniform(0, 4)
             faults.append((begins, name, begin))
             faults.append((begins + dice.uniform(0.3, 8), f"end of {name}", end))
@@ -236,7 +243,7 @@ def _declared(dice: random.Random) -> Schedule:
 
     kinds: list[tuple[str, Callable[[Hospital], None], Callable[[Hospital], None]]] = [
         ("nothing", lambda _: None, lambda _: None),
-        ("east cut off", _cutting(_wires_of(EAST)), _cutting(set())),
+        ("east cut off", cutting(wires_of(EAST)), cutting(set())),
         ("agent@east paused", paused, goes_on),
         ("agent@east hears nobody", deaf, hears),
     ]
@@ -249,13 +256,62 @@ def _declared(dice: random.Random) -> Schedule:
     ]
     if dice.random() < (0.8 if "paused" in name else 0.4):
         # An answer on its way for a while is what a pause in the middle of a renewal needs.
-        weather, begin, end = _weather(dice, slow="paused" in name)
-        faults += [(declared - dice.uniform(0, 2), weather, begin), (calm, f"end of {weather}", end)]
+        sky, begin, end = weather(dice, slow="paused" in name)
+        faults += [(declared - dice.uniform(0, 2), sky, begin), (calm, f"end of {sky}", end)]
     if dice.random() < 0.3:  # noqa: PLR2004 - some
         site = dice.choice(SITES)
         died = declared + dice.uniform(0.3, 4)
         faults.append((died, f"controller@{site} dies", lambda hospital: hospital.controllers[site].kill()))
     return Schedule(Scenario.DECLARED, _sorted(faults), calm, calm + 25)
+
+
+def _services_lost(dice: random.Random) -> Schedule:
+    """For good; in half of the seeds each pod that crashes is started again, and answers for a moment before the next."""
+    begins = FIRST + dice.uniform(0, 3)
+    down, up = _services(EAST, up=False), _services(EAST, up=True)
+    faults: list[_Timed] = [(begins, "services of east fail", down)]
+    if dice.random() < 0.5:  # noqa: PLR2004 - every other
+        at = begins
+        while at < begins + 45:
+            at += dice.uniform(3, 6)
+            faults.append((at, "a pod answers", up))
+            at += dice.uniform(0.2, 0.8)
+            faults.append((at, "and crashes", down))
+    if dice.random() < 0.3:  # noqa: PLR2004 - some
+        site = dice.choice((WEST, WITNESS))
+        when = begins + dice.uniform(0, 14)
+        faults.append((when, f"controller@{site} dies", lambda hospital: hospital.controllers[site].kill()))
+        back = when + dice.uniform(0.2, 2)
+        faults.append(
+            (back, f"controller@{site} is back", lambda hospital: hospital.controllers[site].start())
+        )
+    return Schedule(Scenario.SERVICES, _sorted(faults), begins, begins + 45)
+
+
+def _services(region: str, *, up: bool) -> Callable[[Hospital], None]:
+    return lambda hospital: hospital.services.set(region, up=up)
+
+
+def _mirage(dice: random.Random) -> Schedule:
+    """What must not lead to a failover: the hospital is well, or leaving would mend nothing."""
+    faults: list[_Timed] = []
+    at = FIRST + dice.uniform(0, 3)
+    kind = dice.choice(("one site", "short", "both"))
+    if kind == "one site":
+        site = dice.choice(SITES)
+        faults.append((at, f"{site} sees no services", lambda hospital: hospital.services.hide(EAST, site)))
+        at += dice.uniform(10, 25)
+    elif kind == "both":
+        faults += [(at, f"services of {region} fail", _services(region, up=False)) for region in (EAST, WEST)]
+        at += dice.uniform(10, 25)
+    else:
+        for _ in range(dice.randint(1, 4)):
+            faults.append((at, "services of east fail", _services(EAST, up=False)))
+            at += SERVICES_HOLD_DOWN * _SHORT * dice.uniform(0.2, 1)
+            faults.append((at, "services of east answer", _services(EAST, up=True)))
+            at += dice.uniform(6, 10)
+    faults.append((at, "services are well", lambda hospital: hospital.services.heal()))
+    return Schedule(Scenario.MIRAGE, _sorted(faults), at, at + 15)
 
 
 def heal(hospital: Hospital) -> None:
@@ -264,6 +320,7 @@ def heal(hospital: Hospital) -> None:
     world.loss, world.duplicates, world.delay = 0.0, 0.0, 1.0
     world.cut_wires(set())
     hospital.store.deaf = set()
+    hospital.services.heal()
     for agent in hospital.agents.values():
         agent.mute = False
     for site in SITES:
@@ -280,14 +337,6 @@ def _sorted(
     return tuple(sorted(faults, key=lambda fault: fault[0]))
 
 
-def _wires_of(site: str) -> set[tuple[str, str]]:
-    return {(a, b) for a, b in permutations(SITES, 2) if site in (a, b)}
-
-
-def _cutting(wires: set[tuple[str, str]]) -> Callable[[Hospital], None]:
-    return lambda hospital: hospital.world.cut_wires(wires)
-
-
 def _switch_over(hospital: Hospital) -> None:
     hospital.store.contents.switchover = hospital.store.contents.authority.epoch
 
@@ -300,92 +349,6 @@ def _declare(hospital: Hospital) -> None:
     hospital.store.contents.disaster = hospital.store.contents.authority.epoch
 
 
-_Fault = tuple[str, Callable[[Hospital], None], Callable[[Hospital], None]]
-
-
-def _cut(dice: random.Random) -> _Fault:
-    wires = {wire for wire in permutations(SITES, 2) if dice.random() < dice.choice((0.2, 0.5, 0.9))}
-    if dice.random() < 0.5:  # noqa: PLR2004 - a whole site, as often as any wires
-        wires = _wires_of(dice.choice(SITES))
-    return "cut", _cutting(wires), _cutting(set())
-
-
-def _die(dice: random.Random) -> _Fault:
-    site = dice.choice(SITES)
-    return f"{site} dies", lambda hospital: hospital.lose(site), lambda hospital: hospital.bring_back(site)
-
-
-def _crash(dice: random.Random) -> _Fault:
-    position = dice.randrange(7)
-
-    def begin(hospital: Hospital) -> None:
-        hospital.processes()[position].kill()
-        hospital.world.say("fault", f"{hospital.processes()[position].name} is killed")
-
-    return "crash", begin, lambda hospital: hospital.processes()[position].start()
-
-
-def _crash_of_database(dice: random.Random) -> _Fault:
-    region = dice.choice((EAST, WEST))
-    return (
-        f"db-{region} crashes",
-        lambda hospital: hospital.databases[region].kill(backends=False),
-        lambda _: None,
-    )
-
-
-def _pause(dice: random.Random) -> _Fault:
-    # Guards are not among them: that one is scheduled within the drift margin is assumed (SAFETY.md).
-    # A machine in trouble often cannot be reached either.
-    position, alone = dice.randrange(5), dice.random() < 0.6  # noqa: PLR2004
-
-    def process(hospital: Hospital) -> Process:
-        return hospital.processes()[2 + position]
-
-    def begin(hospital: Hospital) -> None:
-        process(hospital).pause()
-        if not alone:
-            hospital.world.cut_wires(_wires_of(process(hospital).machine.site))
-        hospital.world.say("fault", f"{process(hospital).name} is paused")
-
-    def end(hospital: Hospital) -> None:
-        hospital.world.say("fault", f"{process(hospital).name} goes on")
-        process(hospital).resume()
-        if not alone:
-            hospital.world.cut_wires(set())
-
-    return "pause", begin, end
-
-
-def _weather(dice: random.Random, *, slow: bool = False) -> _Fault:
-    loss, duplicates, delay = dice.choice((0, 0.05, 0.4)), dice.choice((0, 0.3)), dice.choice((1, 1, 5, 15))
-    if slow:
-        loss, delay = 0, 6
-
-    def begin(hospital: Hospital) -> None:
-        world = hospital.world
-        world.loss, world.duplicates, world.delay = loss, duplicates, delay
-        world.say("network", f"loss {loss}, duplicates {duplicates}, delay x {delay}")
-        world.notify()
-
-    def end(hospital: Hospital) -> None:
-        world = hospital.world
-        world.loss, world.duplicates, world.delay = 0.0, 0.0, 1.0
-        world.notify()
-
-    return "weather", begin, end
-
-
-def _member(dice: random.Random) -> _Fault:
-    site = dice.choice(SITES)
-    return (
-        f"member {site} dies",
-        lambda hospital: hospital.store.set_member(site, up=False),
-        lambda hospital: hospital.store.set_member(site, up=True),
-    )
-
-
-_KINDS = (_cut, _cut, _die, _crash, _crash, _crash_of_database, _pause, _pause, _weather, _weather, _member)
 _DRAWN = {
     Scenario.STORM: _storm,
     Scenario.OUTAGE: _outage,
@@ -395,4 +358,6 @@ _DRAWN = {
     Scenario.SIEGE: _siege,
     Scenario.DECLARED: _declared,
     Scenario.SWITCHOVER: _switchovers,
+    Scenario.SERVICES: _services_lost,
+    Scenario.MIRAGE: _mirage,
 }

@@ -9,6 +9,7 @@ from hmsdr.decide.authority import Holder, grant
 from hmsdr.sim.agent import Agent
 from hmsdr.sim.controller import Controller, Figures
 from hmsdr.sim.database import Database, Guard
+from hmsdr.sim.services import Services
 from hmsdr.sim.store import Store
 from hmsdr.sim.world import EAST, SITES, WEST, Machine, Process, World
 
@@ -38,6 +39,7 @@ class Hospital:
             for site, rate in zip(SITES, rates, strict=True)
         }
         self.store = Store(world, self.machines, figures.lease)
+        self.services = Services(world, self.machines)
         self.databases: dict[str, Database] = {}
         self.guards: dict[str, Guard] = {}
         self.agents: dict[str, Agent] = {}
@@ -54,7 +56,9 @@ class Hospital:
         east.other, west.other = west, east
         self.agents[EAST].peer, self.agents[WEST].peer = self.agents[WEST], self.agents[EAST]
         self.controllers = {
-            site: Controller(world, self.machines[site], self.store, self.agents, figures, checkers.decided)
+            site: Controller(
+                world, self.machines[site], self.store, self.agents, self.services, figures, checkers.decided
+            )
             for site in SITES
         }
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hmsdr.decide import leading
 from hmsdr.decide import takeover as taking
 from hmsdr.decide.authority import Authority, AuthorityRefused, Holder, Phase, Receipt, grant
-from hmsdr.decide.leading import FailOver, Target
+from hmsdr.decide.leading import Case, Cause, FailOver, Target
+from hmsdr.decide.services import together
 from hmsdr.decide.takeover import Side, Takeover
-from hmsdr.decide.testimony import weigh
+from hmsdr.decide.testimony import of_service, weigh
 from hmsdr.sim.agent import Agent, read_authority
+from hmsdr.sim.services import SERVICE
 from hmsdr.sim.store import Word, append, move_traffic, swap
 from hmsdr.sim.world import EAST, SILENCE, WEST, Call, Script, Sleep
 
@@ -86,16 +88,27 @@ class Leader:
             for site, word in seen.words.items()
             for each in word.testimonies
         ]
-        finding = weigh(words, region, figures.rules(), now)
+        lost = weigh(words, region, figures.rules(), now)
+        services = weigh(words, of_service(SERVICE, region), figures.services_rules(), now)
+        cases = [
+            Case(Cause.REGION, lost),
+            Case(Cause.SERVICES, together({SERVICE: services}, 1).finding),
+        ]
         other = elsewhere(region)
         target = None
         if other in self.controller.told:
             at, status = self.controller.told[other]
             holder: Holder = status["holder"]
-            target = Target(holder.instance, holder.incarnation, now - at, bool(status["following"]))
+            target = Target(
+                holder.instance,
+                holder.incarnation,
+                now - at,
+                bool(status["following"]),
+                serving=self._could_serve(now),
+            )
         decision = leading.decide(
             record,
-            finding,
+            cases,
             target,
             since_last=None if self.controller.failed_over is None else now - self.controller.failed_over[1],
             cool_down=figures.cool_down,
@@ -106,6 +119,11 @@ class Leader:
             self.because = because
             self.controller.say(f"{region}: {because}" if because else f"{region}: fail over")
         return decision
+
+    def _could_serve(self, now: float) -> bool:
+        """Whether the other region's services were seen ready just now: otherwise leaving would mend nothing."""
+        seen = self.controller.pilot
+        return seen is not None and now - seen <= self.figures.fresh
 
     def _switch_over(self, record: Authority, region: str) -> Script:
         """Somebody wants it planned: only while both sides are well, and so that nothing is lost."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from hmsdr.decide.leading import Cause
 from hmsdr.sim import faults
 from hmsdr.sim.checkers import Checkers, Violation
 from hmsdr.sim.controller import Figures
@@ -16,6 +17,8 @@ from hmsdr.sim.world import EAST, WEST, World
 FIGURES = Figures()
 """The playbook's figures that every seed runs with."""
 _STEP = 0.5
+_GLIMPSES = 4.0
+"""Seconds for which sites may disagree, because one of them saw a crashing service answer."""
 _ROUNDS = 6
 """Rounds of a controller from the first look in vain to the promotion, beyond hold-down and lease."""
 
@@ -38,7 +41,7 @@ class Outcome:
     history: tuple[str, ...]
 
 
-def bound(figures: Figures, *, successors: int = 0) -> float:
+def bound(figures: Figures, *, hold_down: float | None = None, successors: int = 0) -> float:
     """Within what an outage is failed over while a majority of sites lives: hold-down, lease, and the stated rest.
 
     The rest: the store's election, the leader's lease when it was lost with its site, and rounds that may time out. Each
@@ -47,7 +50,13 @@ def bound(figures: Figures, *, successors: int = 0) -> float:
     slow = 1 + figures.drift_margin
     lease = figures.lease * slow * slow
     rounds = _ROUNDS * (figures.interval + figures.timeout)
-    once = figures.hold_down * slow + lease + LEADER_LEASE + LONGEST_ELECTION + rounds
+    once = (
+        (figures.hold_down if hold_down is None else hold_down) * slow
+        + lease
+        + LEADER_LEASE
+        + LONGEST_ELECTION
+        + rounds
+    )
     return once + successors * (LEADER_LEASE + lease + 2 * (figures.interval + figures.timeout))
 
 
@@ -64,7 +73,7 @@ def simulate(seed: int, *, tell: bool = False) -> Outcome:
     hospital.begin()
     for when, name, act in schedule.faults:
         world.at(when, _happen, hospital, name, act)
-    if schedule.scenario not in (Scenario.OUTAGE, Scenario.STORE):
+    if schedule.scenario not in (Scenario.OUTAGE, Scenario.STORE, Scenario.SERVICES):
         world.at(schedule.calm, _happen, hospital, "calm", faults.heal)
     at = 0.0
     while at < schedule.ends:
@@ -94,15 +103,10 @@ def _demands(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> floa
     took = None
     match schedule.scenario:
         case Scenario.OUTAGE:
-            west = checkers.acknowledged[WEST]
-            allowed = bound(hospital.figures, successors=len(schedule.faults) // 2)
-            if not west:
-                checkers.found("not-failed-over", f"east was lost at {schedule.calm:.1f}; west never wrote")
-            else:
-                took = west[0][0] - schedule.calm
-                if took > allowed:
-                    checkers.found("failed-over-late", f"after {took:.1f} s, allowed are {allowed:.1f} s")
-        case Scenario.FLAPPING | Scenario.OBSERVERS:
+            took = _outage_left(schedule, hospital, checkers)
+        case Scenario.SERVICES:
+            _services_left(schedule, hospital, checkers)
+        case Scenario.FLAPPING | Scenario.OBSERVERS | Scenario.MIRAGE:
             if checkers.decisions:
                 checkers.found("needless-failover", f"{schedule.scenario}: {checkers.decisions[0][1]}")
             _one_writer(hospital, checkers)
@@ -116,6 +120,29 @@ def _demands(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> floa
         case Scenario.STORM | Scenario.SWITCHOVER | Scenario.SIEGE | Scenario.DECLARED:
             _one_writer(hospital, checkers)
     return took
+
+
+def _outage_left(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> float | None:
+    west = checkers.acknowledged[WEST]
+    allowed = bound(hospital.figures, successors=len(schedule.faults) // 2)
+    if not west:
+        checkers.found("not-failed-over", f"east was lost at {schedule.calm:.1f}; west never wrote")
+        return None
+    took = west[0][0] - schedule.calm
+    if took > allowed:
+        checkers.found("failed-over-late", f"after {took:.1f} s, allowed are {allowed:.1f} s")
+    return took
+
+
+def _services_left(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> None:
+    figures, west = hospital.figures, checkers.acknowledged[WEST]
+    allowed = bound(figures, hold_down=figures.services_hold_down, successors=1) + _GLIMPSES
+    decided = any(each.cause is Cause.SERVICES for _, each in checkers.decisions)
+    if not decided or not west:
+        checkers.found("not-failed-over", f"services were lost at {schedule.calm:.1f}; east was not left")
+    elif west[0][0] - schedule.calm > allowed:
+        took = west[0][0] - schedule.calm
+        checkers.found("failed-over-late", f"services: after {took:.1f} s, allowed are {allowed:.1f} s")
 
 
 def _one_writer(hospital: Hospital, checkers: Checkers) -> None:
