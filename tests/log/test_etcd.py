@@ -152,6 +152,27 @@ async def test_an_answer_that_does_not_come_is_unclear_and_never_sent_again(one:
 
 
 @pytest.mark.req("FA-4")
+async def test_behind_a_cut_every_member_is_asked_until_one_answers(one: Cluster) -> None:
+    """Cut off from two of three: silence, not a refusal, and the last one on the list must have its turn."""
+    silent = [await asyncio.start_server(_says_nothing, "127.0.0.1", 0) for _ in range(2)]
+    ways = [f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in silent]
+    await (await EtcdStore.open(one.etcd(), create=True)).close()
+    for members in ((*ways, one.clients[0]), (ways[0], one.clients[0], ways[1])):
+        store = await EtcdStore.open(Etcd(members, deadline=0.3))
+        try:
+            assert (await store.head()).seq == 0
+        finally:
+            await store.close()
+    for each in silent:
+        each.close()
+
+
+async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
+
+
+@pytest.mark.req("FA-4")
 async def test_a_member_that_is_paused_leaves_every_write_whole_or_absent(
     one: Cluster, store: EtcdStore
 ) -> None:

@@ -21,7 +21,7 @@ from hmsdr.errors import RefusedError
 from hmsdr.log.etcd import EtcdStore
 from hmsdr.log.events import GENESIS, NewEvent, chain_hash
 from hmsdr.log.sqlite import SqliteStore
-from hmsdr.log.store import HeadMovedError, StoreError, TermOverError
+from hmsdr.log.store import HeadMovedError, TermOverError
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ async def test_a_missing_store_and_another_format_are_refused(tmp_path: Path) ->
 
 async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "junk.db").write_bytes(os.urandom(4096))
-    with pytest.raises(StoreError, match="not a database"):
+    with pytest.raises(RefusedError, match="not a database"):
         await SqliteStore.open(tmp_path / "junk.db")
 
 
@@ -272,8 +272,16 @@ async def test_a_copy_follows_word_for_word_or_not_at_all(store: Store, tmp_path
     assert await copy.read() == await store.read()
     assert (await copy.head(), await copy.read_authority()) == (await store.head(), held)
     await store.append([event(3)], expected=await store.head())
-    with pytest.raises(RefusedError, match="does not follow event 2"):
-        await copy.copy(await store.read(), await store.leadership(), held)
-    await copy.copy(await store.read(2), await store.leadership(), held)
-    assert await copy.read() == await store.read()
+    await store.append([event(4)], expected=await store.head())
+    with pytest.raises(RefusedError, match="event 4 does not follow event 2"):
+        await copy.copy(await store.read(3), await store.leadership(), held)
+    # Once more from the start, as who does not know that the copy was made: what is there stays.
+    for after in (0, 2, 1):
+        await copy.copy(await store.read(after), await store.leadership(), held)
+        assert await copy.read() == await store.read()
+    other = await SqliteStore.open(tmp_path / "other.db", create=True, lease_seconds=4)
+    await other.append([event(1)], expected=await other.begin_term("leader"))
+    with pytest.raises(RefusedError, match="copy of another log"):
+        await copy.copy(await other.read(), await store.leadership(), held)
+    await other.close()
     await copy.close()

@@ -118,9 +118,9 @@ class EtcdApi:
 
     async def _ask(self, doing: str, path: str, body: Mapping[str, Any], *, again: bool) -> dict[str, Any]:
         silent = []
-        endpoints = self._etcd.endpoints
+        endpoints, first = self._etcd.endpoints, self._first  # who is first changes below: each is asked once
         for position in range(len(endpoints)):
-            number = (self._first + position) % len(endpoints)
+            number = (first + position) % len(endpoints)
             try:
                 answer = await self._one(doing, endpoints[number], path, body)
             except aiohttp.ClientConnectorError as error:

@@ -74,6 +74,14 @@ class SqliteStore:
             connection = await loop.run_in_executor(thread, _connect, path, create, lease_seconds)
         except sqlite3.Error as error:
             thread.shutdown(wait=False)
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB or "no such table" in str(
+                error
+            ):
+                raise RefusedError(
+                    f"opening the log {path}",
+                    f"it is something else: {error}",
+                    "Check `store.path` in the playbook",
+                ) from error
             raise _store_error(f"opening the log {path}", error) from error
         except BaseException:
             thread.shutdown(wait=False)
@@ -103,6 +111,8 @@ class SqliteStore:
 
     async def copy(self, events: Sequence[Event], leadership: Leadership, authority: Authority) -> None:
         """Make this file say what another store says: `events` follow the last one here, word for word.
+
+        Those that are here already, word for word, stay as they are.
 
         Raises:
             RefusedError: they do not: this is a copy of something else.
@@ -180,13 +190,18 @@ class SqliteStore:
     def _copy(self, events: Sequence[Event], leadership: Leadership, authority: Authority) -> None:
         with _transaction(self._connection):
             head = self._head()
-            if events and (events[0].seq, events[0].previous) != (head.seq + 1, head.hash):
+            # Whoever gave up waiting for an earlier copy does not know that it was made, and copies again.
+            there = {event.seq: event.hash for event in self._read(events[0].seq - 1, None)} if events else {}
+            known = [event for event in events if event.seq in there]
+            new = events[len(known) :]
+            same = all(there[event.seq] == event.hash for event in known)
+            if not same or (new and (new[0].seq, new[0].previous) != (head.seq + 1, head.hash)):
                 raise RefusedError(
                     f"copying the log to {self.path}",
-                    f"event {events[0].seq} does not follow event {head.seq} there",
+                    f"event {(new or known)[0].seq} does not follow event {head.seq} there",
                     "The file is a copy of another log: move it away, and a new one is made",
                 )
-            self._store(events)
+            self._store(new)
             self._put_leadership(leadership)
             self._connection.execute("UPDATE authority SET value = ?", (encode_authority(authority),))
 
