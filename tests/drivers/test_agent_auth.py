@@ -13,6 +13,9 @@ import pytest_asyncio
 from hospital import EAST, KEY, Hospital, free_network, make_template, open_hospital
 from pydantic import SecretStr
 
+from hmsdr.control.lease import Lease
+from hmsdr.control.relaying import ask_peer
+from hmsdr.decide.authority import Holder, grant
 from hmsdr.drivers.agent import AgentClient
 from hmsdr.drivers.agent_auth import (
     LIFE,
@@ -25,6 +28,7 @@ from hmsdr.drivers.agent_auth import (
     sign_request,
 )
 from hmsdr.drivers.errors import PermanentError
+from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.topology import AgentEndpoint
 
 PATH = "/v1/relay"
@@ -97,6 +101,46 @@ async def test_an_answer_that_is_not_signed_for_this_question_is_nobodys() -> No
         await client.status(deadline=3)
     await client.close()
     server.close()
+
+
+@pytest.mark.req("FA-4")
+async def test_a_promise_that_was_forged_or_recorded_moves_no_deadline(tmp_path: Path) -> None:
+    """Cut off from the store, the holder would write on by it, beside the side that was promoted meanwhile."""
+    host, said = f"{free_network()}.1", json.dumps({"record": None, "promised": 60.0, "why": ""}).encode()
+    ways = {
+        "recorded": lambda nonce: sign_answer("k", "an older question", "life", 200, said),
+        "forged": lambda nonce: sign_answer("guessed", nonce, "life", 200, said),
+        "not signed": lambda nonce: "",
+        "the peer's own": lambda nonce: sign_answer("k", nonce, "life", 200, said),
+    }
+    chosen = ""
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        nonce = next(line.split(": ")[1] for line in head.splitlines() if line.startswith(NONCE))
+        signature = f"{SIGNATURE}: {ways[chosen](nonce)}\r\n"
+        answer = f"HTTP/1.1 200 OK\r\nConnection: close\r\n{LIFE}: life\r\n{signature}"
+        writer.write(answer.encode() + f"Content-Length: {len(said)}\r\n\r\n".encode() + said)
+        await writer.drain()
+        writer.close()
+
+    store = await SqliteStore.open(tmp_path / "store.db", create=True, lease_seconds=60.0)
+    holder = Holder("postgres-primary-0@us-east-1", "x")
+    vacant = await store.read_authority()
+    assert await store.swap_authority(vacant, grant(vacant, holder))
+    lease = Lease(store, holder, 0.05)
+    await lease.renew(5)
+    server = await asyncio.start_server(peer, host, 8300)
+    client = AgentClient(AgentEndpoint(url=f"http://{host}:8300", key=SecretStr("k")))
+    try:
+        for chosen in ways:
+            before = lease.deadline
+            assert await ask_peer(client, lease, 60.0) is (chosen == "the peer's own"), chosen
+            assert (lease.deadline == before) is (chosen != "the peer's own"), chosen
+    finally:
+        await client.close()
+        server.close()
+        await store.close()
 
 
 def test_only_so_many_numbers_are_remembered() -> None:

@@ -14,7 +14,6 @@ from cluster import Cluster, deployment, layout_in, running, wait_for
 from hmsdr.drivers.errors import OutcomeUnknownError, PermanentError, TemporaryError
 from hmsdr.drivers.kubernetes import Deployment, Kubernetes, Service
 
-pytestmark = pytest.mark.xdist_group("kube")
 NAME = "patient-service"
 APPS = "/apis/apps/v1/namespaces/hms-system/deployments"
 

@@ -99,6 +99,18 @@ async def test_what_changes_something_can_be_repeated(running: Running) -> None:
     await driver.checkpoint(deadline=20)
 
 
+@pytest.mark.req("DB-4")
+async def test_many_may_make_the_same_slot_at_once_and_one_of_them_has_made_it(running: Running) -> None:
+    drivers = [Postgres(running[1], warm=True) for _ in range(8)]
+    await asyncio.gather(*(driver.connect(deadline=10) for driver in drivers))
+    for number in range(50):
+        name = f"raced_{number}"
+        made = await asyncio.gather(*(driver.create_physical_slot(name, deadline=10) for driver in drivers))
+        assert sum(made) == 1, (number, made)
+        await drivers[0].drop_slot(name, deadline=10)
+    await asyncio.gather(*(driver.close() for driver in drivers))
+
+
 async def test_a_warm_connection_that_broke_is_opened_again(running: Running) -> None:
     driver = Postgres(running[1], warm=True)
     await driver.connect(deadline=5)

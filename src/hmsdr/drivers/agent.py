@@ -7,14 +7,26 @@ agent's own words.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import aiohttp
 
-from hmsdr.decide.authority import Authority, Holder
+from hmsdr.decide.authority import Holder
+from hmsdr.drivers.agent_answers import (
+    AgentStatus,
+    FenceAnswer,
+    FollowAnswer,
+    LostAnswer,
+    PromoteAnswer,
+    RelayAnswer,
+    fence_of,
+    status_of,
+)
 from hmsdr.drivers.agent_auth import (
     LIFE,
     NONCE,
@@ -32,104 +44,6 @@ from hmsdr.playbook.topology import AgentEndpoint
 
 _KEY_REFUSED = 401
 _TEMPORARY = 503
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDatabase:
-    """The agent's database. ``lsn`` in bytes of WAL."""
-
-    state: str
-    """absent, stopped, standby, primary or fenced."""
-    pid: int | None
-    lsn: int | None
-    timeline: int | None
-    held: str | None = None
-    """Why the agent leaves it stopped, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentReplication:
-    """Replication as the agent last measured it; the figures stay when the stream is gone."""
-
-    streaming: bool
-    lag_seconds: float | None
-    lag_bytes: int | None
-    measured_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class FenceAnswer:
-    """A fence receipt: no process of the database was alive at `fenced_at`, and none becomes writable under `epoch`."""
-
-    instance: str
-    incarnation: str
-    epoch: int
-    fenced_at: datetime
-    last_lsn: int | None
-    timeline: int | None
-    clean: bool
-    killed: int
-    survivors: int
-    unused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AgentLease:
-    """The right to write, as the agent holds it."""
-
-    held: bool
-    epoch: int | None
-    seconds_left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStatus:
-    """What an agent says about itself and its database."""
-
-    region: str
-    instance: str
-    incarnation: str
-    accepted_epoch: int
-    database: AgentDatabase
-    replication: AgentReplication
-    fence: FenceAnswer | None
-    lease: AgentLease
-
-
-@dataclass(frozen=True, slots=True)
-class PromoteAnswer:
-    """A promotion; ``already`` says that it had taken place before this order. ``lsn`` in bytes of WAL."""
-
-    epoch: int
-    promoted_at: datetime
-    lsn: int
-    timeline: int
-    already: bool
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class FollowAnswer:
-    """A standby follows; ``rewound`` says that it had diverged and was set back first."""
-
-    primary_host: str
-    primary_port: int
-    slot: str
-    rewound: bool
-    streaming: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RelayAnswer:
-    """What a peer says to a holder that cannot reach the store (SAFETY rule 7). Neither: the holder is not helped, and why.
-
-    ``record`` is the authority record as it is now, renewed by the peer if it could be. ``promised`` is for how many seconds
-    the peer accepts no grant, counted from before the question.
-    """
-
-    record: Authority | None
-    promised: float | None
-    why: str
 
 
 class AgentClient:
@@ -157,7 +71,7 @@ class AgentClient:
         doing = "asking the agent"
         raw = await self._call("GET", "/v1/status", None, deadline, doing, changes=False)
         with _Understood(doing, self.endpoint.url):
-            return _status(raw)
+            return status_of(raw)
 
     async def fence(self, *, epoch: int, reason: str, run: str, clean: bool, deadline: float) -> FenceAnswer:
         """Have the database fenced under `epoch`; the same epoch again gives the same receipt.
@@ -171,7 +85,7 @@ class AgentClient:
         body = {"epoch": epoch, "reason": reason, "run": run, "clean": clean}
         raw = await self._call("POST", "/v1/fence", body, deadline, doing, changes=True)
         with _Understood(doing, self.endpoint.url):
-            return _fence(raw)
+            return fence_of(raw)
 
     async def promote(self, *, epoch: int, min_lsn: int | None, deadline: float) -> PromoteAnswer:
         """Have the database promoted under `epoch`, not below `min_lsn` (bytes of WAL). Errors as for `fence`."""
@@ -181,14 +95,56 @@ class AgentClient:
         return self._promotion(raw, doing)
 
     async def follow(
-        self, *, epoch: int, primary_host: str, primary_port: int, slot: str, deadline: float
+        self,
+        *,
+        epoch: int,
+        primary_host: str,
+        primary_port: int,
+        slot: str,
+        deadline: float,
+        without_lost_rows: tuple[str, str] | None = None,
     ) -> FollowAnswer:
-        """Have the database follow that primary through its `slot`. Errors as for `fence`."""
+        """Have the database follow that primary through its `slot`. Errors as for `fence`.
+
+        With `without_lost_rows` (who says so, and why) also when rows that it committed alone cannot be extracted.
+        """
         doing = f"following {primary_host}:{primary_port} under epoch {epoch}"
-        body = {"epoch": epoch, "primary_host": primary_host, "primary_port": primary_port, "slot": slot}
+        body: dict[str, Any] = {
+            "epoch": epoch,
+            "primary_host": primary_host,
+            "primary_port": primary_port,
+            "slot": slot,
+        }
+        if without_lost_rows is not None:
+            body["without_lost_rows"] = dict(zip(("by", "reason"), without_lost_rows, strict=True))
         raw = await self._call("POST", "/v1/follow", body, deadline, doing, changes=True)
         with _Understood(doing, self.endpoint.url):
             return FollowAnswer(**raw)
+
+    async def reconcile(
+        self, *, epoch: int, primary_host: str, primary_port: int, deadline: float
+    ) -> Mapping[str, Any] | None:
+        """Have it find out what it committed that the primary never saw; None when they did not part. Errors as for `fence`."""
+        doing = f"reconciling with {primary_host}:{primary_port}"
+        body = {"epoch": epoch, "primary_host": primary_host, "primary_port": primary_port}
+        raw = await self._call("POST", "/v1/reconcile", body, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            lost: Mapping[str, Any] | None = raw["lost"]
+            return lost
+
+    async def lost(self, *, deadline: float) -> LostAnswer:
+        """What was found so far. Errors as for `status`."""
+        doing = "asking what was lost"
+        raw = await self._call("GET", "/v1/lost", None, deadline, doing, changes=False)
+        with _Understood(doing, self.endpoint.url):
+            return LostAnswer(raw["directory"], tuple(raw["lost"]))
+
+    async def lost_part(self, file: str, offset: int, *, deadline: float) -> tuple[bytes, int]:
+        """A part of a file of lost rows, and the size of all of it. Errors as for `status`."""
+        doing = f"reading {file}"
+        raw = await self._call("GET", f"/v1/lost/{file}/{offset}", None, deadline, doing, changes=False)
+        with _Understood(doing, self.endpoint.url):
+            return base64.b64decode(raw["content"]), int(raw["size"])
 
     async def relay(self, *, epoch: int, holder: Holder, deadline: float) -> RelayAnswer:
         """Ask for a renewal in `holder`'s name, or for a promise, while the store is out of reach. Errors as for `fence`."""
@@ -206,7 +162,7 @@ class AgentClient:
         doing = "stopping by hand"
         raw = await self._call("POST", "/v1/manual/stop", {}, deadline, doing, changes=True)
         with _Understood(doing, self.endpoint.url):
-            return _fence(raw)
+            return fence_of(raw)
 
     async def manual_promote(self, *, deadline: float) -> PromoteAnswer:
         """Promote the database by hand, through the whole protocol. Errors as for `fence`."""
@@ -317,23 +273,3 @@ def _refusal(what: str, status: int, answer: Any) -> DriverError:
     remedy = str(error.get("remedy", "See the agent's log"))
     kind = TemporaryError if status in (_TEMPORARY, 502, 504) else PermanentError
     return kind(what, found, remedy)
-
-
-def _status(raw: dict[str, Any]) -> AgentStatus:
-    replication = dict(raw["replication"])
-    measured = replication["measured_at"]
-    replication["measured_at"] = None if measured is None else datetime.fromisoformat(measured)
-    return AgentStatus(
-        region=raw["region"],
-        instance=raw["instance"],
-        incarnation=raw["incarnation"],
-        accepted_epoch=raw["accepted_epoch"],
-        database=AgentDatabase(**raw["database"]),
-        replication=AgentReplication(**replication),
-        fence=None if raw["fence"] is None else _fence(raw["fence"]),
-        lease=AgentLease(**raw["lease"]),
-    )
-
-
-def _fence(raw: dict[str, Any]) -> FenceAnswer:
-    return FenceAnswer(**{**raw, "fenced_at": datetime.fromisoformat(raw["fenced_at"])})

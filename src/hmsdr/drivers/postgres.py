@@ -20,7 +20,15 @@ from psycopg import sql
 
 from hmsdr.drivers import postgres_questions as questions
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
-from hmsdr.drivers.postgres_questions import COUNTED_ROWS, Follower, Integrity, Lag, PostgresStatus, Slot
+from hmsdr.drivers.postgres_questions import (
+    COUNTED_ROWS,
+    Follower,
+    Integrity,
+    Lag,
+    LostSlot,
+    PostgresStatus,
+    Slot,
+)
 from hmsdr.playbook.topology import PostgresInstance
 
 _T = TypeVar("_T")
@@ -108,6 +116,13 @@ class Postgres:
         """What PostgreSQL itself knows of damage."""
         return Integrity(*await self._row(questions.INTEGRITY, deadline))
 
+    async def backends(self, application: str, *, deadline: float) -> tuple[int, ...]:
+        """Process ids of the sessions of `application`."""
+        query = sql.SQL("SELECT pid FROM pg_stat_activity WHERE application_name = {}").format(
+            sql.Literal(application)
+        )
+        return tuple(int(row[0]) for row in await self._rows(query, deadline))
+
     async def counts(
         self, tables: Sequence[str], *, deadline: float, at_most: int = COUNTED_ROWS
     ) -> dict[str, int]:
@@ -169,7 +184,43 @@ class Postgres:
             "SELECT pg_create_physical_replication_slot(%s, true) "
             "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)"
         )
-        return await self._change(f"creating slot {name}", query, (name, name), deadline) is not None
+        try:
+            return await self._change(f"creating slot {name}", query, (name, name), deadline) is not None
+        except PermanentError as error:
+            # Looking and making are two things for the server: another one, the agent say, was faster.
+            if isinstance(error.__cause__, psycopg.errors.DuplicateObject):
+                return False
+            raise
+
+    async def timeline_history(self, *, deadline: float) -> tuple[int, str]:
+        """The timeline that it, a primary, is on, and the text of that one's history file.
+
+        Raises:
+            TemporaryError: it is a standby, or does not answer.
+        """
+        timeline, text = await self._row(questions.HISTORY, deadline)
+        return int(timeline), str(text)
+
+    async def lost_slots(self, follower: str, *, deadline: float) -> tuple[LostSlot, ...]:
+        """The slots from which lost rows could be decoded; `follower` is the slot that the standby follows through."""
+        return tuple(
+            LostSlot(*row) for row in await self._rows(questions.LOST_SLOT, deadline, values=(follower,))
+        )
+
+    async def create_lost_slot(self, name: str, *, deadline: float) -> None:
+        """Make such a slot: it waits for the end of every transaction that is under way."""
+        query = "SELECT pg_create_logical_replication_slot(%s, 'test_decoding')"
+        await self._change(f"creating slot {name}", query, (name,), deadline)
+
+    async def advance_slot(self, name: str, lsn: int, *, deadline: float) -> None:
+        """Let a logical slot forget what was committed up to `lsn` (bytes of WAL)."""
+        query = "SELECT pg_replication_slot_advance(%s, '0/0'::pg_lsn + %s::numeric)"
+        await self._change(f"advancing slot {name}", query, (name, lsn), deadline)
+
+    async def drop_slot(self, name: str, *, deadline: float) -> None:
+        """Remove a slot that nobody uses; one that is not there is no error."""
+        query = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s"
+        await self._change(f"dropping slot {name}", query, (name,), deadline)
 
     async def checkpoint(self, *, deadline: float) -> None:
         """Flush everything now, so that a stop that follows is short."""
@@ -191,9 +242,11 @@ class Postgres:
     async def _row(self, query: Any, deadline: float) -> tuple[Any, ...]:
         return (await self._rows(query, deadline))[0]
 
-    async def _rows(self, query: Any, deadline: float) -> list[tuple[Any, ...]]:
+    async def _rows(
+        self, query: Any, deadline: float, *, values: tuple[Any, ...] | None = None
+    ) -> list[tuple[Any, ...]]:
         async def fetch(connection: _Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(query)).fetchall()
+            return await (await connection.execute(query, values)).fetchall()
 
         return await self._call("asking", fetch, deadline, changes=False)
 
@@ -298,7 +351,7 @@ def _translate(what: str, error: BaseException, *, unknown: bool, deadline: floa
     found = str(error).strip().replace("\n", "; ") or type(error).__name__
     if isinstance(error, TimeoutError):
         found = f"no answer within {deadline:g} s"
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or "recovery is in progress" in found:
         return TemporaryError(
             what, "it is a standby, or read-only", "Ask the primary, or promote through its agent"
         )

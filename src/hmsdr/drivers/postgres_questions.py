@@ -24,8 +24,11 @@ SLOTS = """
 SELECT slot_name, slot_type, active, (restart_lsn - '0/0'::pg_lsn)::bigint, wal_status
 FROM pg_replication_slots ORDER BY slot_name
 """
+# A receiver goes on saying "streaming" for seconds after the wire was cut, while the lag seems to grow. One that hears anything
+# at all (it asks after half of its timeout of 5 s) hears it more often than this.
 LAG = """
-SELECT coalesce(w.status = 'streaming' AND w.flushed_lsn >= pg_last_wal_replay_lsn(), false),
+SELECT coalesce(w.status = 'streaming' AND w.flushed_lsn >= pg_last_wal_replay_lsn()
+                AND clock_timestamp() - w.last_msg_receipt_time < interval '3 seconds', false),
        greatest(0, coalesce(w.latest_end_lsn, pg_last_wal_receive_lsn()) - pg_last_wal_replay_lsn())::bigint,
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8, clock_timestamp()
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS w ON true
@@ -40,6 +43,47 @@ INTEGRITY = """
 SELECT (SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_database),
        (SELECT count(*) FROM pg_index WHERE NOT indisvalid)
 """
+HISTORY = """
+SELECT tli, CASE WHEN tli = 1 THEN ''
+                 ELSE convert_from(pg_read_binary_file('pg_wal/' || lpad(upper(to_hex(tli)), 8, '0') || '.history'),
+                                   'UTF8') END
+FROM (SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int) AS now (tli)
+"""
+"""With no more rights than pg_rewind needs."""
+LOST_PREFIX = "hmsdr_lost_"
+"""Begins the name of the slot from which lost rows are decoded; the epoch follows."""
+_USABLE = """
+plugin = 'test_decoding' AND wal_status IS DISTINCT FROM 'lost'
+AND to_jsonb(s) ->> 'invalidation_reason' IS NULL AND coalesce(to_jsonb(s) ->> 'conflicting', 'false') = 'false'
+AND confirmed_flush_lsn IS NOT NULL
+"""
+LOST_SLOT = f"""
+SELECT slot_name, (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, database = current_database() AND {_USABLE}, active,
+       (SELECT (r.replay_lsn - '0/0'::pg_lsn)::bigint FROM pg_replication_slots AS o
+        JOIN pg_stat_replication AS r ON r.pid = o.active_pid WHERE o.slot_name = %s)
+FROM pg_replication_slots AS s WHERE starts_with(slot_name, '{LOST_PREFIX}')
+"""  # noqa: S608 - made of our own words
+"""The slots of that kind, and up to where the standby that follows through the named slot has replayed."""
+_DECODES = f"""
+FROM pg_replication_slots AS s
+WHERE starts_with(slot_name, '{LOST_PREFIX}') AND database = current_database() AND {_USABLE}
+ORDER BY confirmed_flush_lsn, slot_name LIMIT 1
+"""
+LOST_SLOTS = f"SELECT slot_name, (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint {_DECODES}"
+"""In an isolated copy: the slot that reaches back furthest."""
+LOST_ROWS = f"""
+SELECT (c.lsn - '0/0'::pg_lsn)::bigint, c.xid, c.data FROM (SELECT slot_name {_DECODES}) AS s,
+LATERAL pg_logical_slot_peek_changes(s.slot_name, NULL, NULL, 'include-xids', '1', 'include-timestamp', '1',
+                                     'skip-empty-xacts', '1') AS c
+"""  # noqa: S608 - made of our own words
+LOST_KEYS = """
+SELECT format('%I.%I', n.nspname, c.relname), a.attname FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+WHERE (c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)
+ORDER BY 1, a.attnum
+"""
+"""What tells the rows of each table apart."""
 COUNTED_ROWS = 1_000_000
 """A count goes no further: after a failover nobody waits for a sequential scan of everything."""
 
@@ -88,11 +132,24 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class LostSlot:
+    """A slot from which lost rows could be decoded; LSNs in bytes of WAL."""
+
+    name: str
+    decodes_from: int | None
+    usable: bool
+    active: bool
+    standby_has: int | None
+    """Up to where the standby has replayed: always a record's end, unlike what it has received."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lag:
     """How far a standby is behind. ``seconds`` is the heartbeat's age, or that of the last replayed commit.
 
     ``streaming`` is true once the stream has reached what was replayed: a standby that has only just connected on a
-    new timeline fetches the whole segment again, and is no use for a promotion before that.
+    new timeline fetches the whole segment again, and is no use for a promotion before that. A stream that has been silent for
+    seconds is none: the wire may be cut.
     """
 
     streaming: bool
