@@ -25,7 +25,8 @@ from hmsdr.control.proctable import database_processes, kill_database
 from hmsdr.control.programs import postgres_bin
 from hmsdr.control.unprivileged import choose
 from hmsdr.decide.authority import Authority, Holder, LeaseWaited, Receipt, grant, prove_fenced, revoke
-from hmsdr.drivers.agent import AgentClient, AgentStatus, FenceAnswer
+from hmsdr.drivers.agent import AgentClient
+from hmsdr.drivers.agent_answers import AgentStatus, FenceAnswer
 from hmsdr.drivers.errors import DriverError
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
@@ -243,13 +244,15 @@ def free_network() -> str:
     raise AssertionError("no free network")
 
 
-async def open_hospital(directory: Path, template: Path, *, lease: str = "30s") -> Hospital:
+async def open_hospital(
+    directory: Path, template: Path, *, lease: str = "30s", check_every: str = "6h"
+) -> Hospital:
     """Both databases as copies of `template`, a vacant store, a playbook; nothing is started."""
     net, identity = free_network(), f"{os.getpid()}-{random.randrange(1 << 30)}"
     hosts = {EAST: f"{net}.1", WEST: f"{net}.2"}
     overlay = {
         "extends": "hms",
-        "database": {"lease": lease},
+        "database": {"lease": lease, "integrity": {"every": check_every}},
         "store": {"path": "store.db"},
         "regions": {
             name: {

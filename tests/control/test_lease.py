@@ -197,6 +197,48 @@ async def test_a_killed_primary_is_started_again_or_held(hospital: Open) -> None
     assert status.lease.held  # nobody else needs it: a failover fences this one first, at once
 
 
+@pytest.mark.req("FA-4")
+async def test_what_the_guard_killed_comes_back_with_the_lease_also_where_crashes_are_held(
+    hospital: Open,
+) -> None:
+    here = await hospital(lease="2s")
+    await here.east_is_primary("--on-crash", "hold")
+    first = here.east.postmaster()
+    here.east.agent.send_signal(signal.SIGSTOP)
+
+    async def killed() -> bool:
+        return here.east.guard().kills == 1
+
+    try:
+        await until("the guard killed it", killed)
+    finally:
+        here.east.agent.send_signal(signal.SIGCONT)
+
+    async def again() -> bool:
+        status = await here.east.status()
+        return (status.database.state, status.database.held) == ("primary", None)
+
+    await until("primary again", again)
+    assert here.east.postmaster() != first
+    assert (await here.store.read_authority()).epoch == 1
+
+
+async def test_an_agent_answers_at_once_also_about_a_database_that_does_not(hospital: Open) -> None:
+    """Who waited for the database would count as silent himself, and the region as lost."""
+    here = await hospital()
+    await here.east_is_primary()
+    postgres = list(here.east.processes())
+    for pid in postgres:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert (await here.east.client.status(deadline=0.4)).database.state == "primary"
+            await asyncio.sleep(0.3)
+    finally:
+        for pid in postgres:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_two_agents_never_share_a_data_directory(hospital: Open) -> None:
     here = await hospital()
     here.east.start()

@@ -10,6 +10,7 @@ STATUS: dict[str, Any] = {
     "accepted_epoch": 3,
     "database": {"state": "standby", "lsn": 4096},
     "replication": {"streaming": True, "lag_seconds": 0.5, "lag_bytes": None},
+    "lost_slot": {"name": "hmsdr_lost_3", "decodes_from": "0/3000148"},
     "lease": {"held": False, "seconds_left": None},
 }
 
@@ -34,3 +35,4 @@ def test_a_primary_follows_nobody() -> None:
     text = exposition(status).decode()
     assert "replication" not in text
     assert "hmsdr_lease_seconds_left 2.5" in text
+    assert "hmsdr_lost_slot_kept 1.0" in text

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from hospital import EAST, Hospital, Open, until
+from parting import slot_is_kept
 
 from hmsdr.control import pgconf
 from hmsdr.control.programs import postgres_bin
@@ -115,6 +116,7 @@ async def test_the_old_side_follows_the_new_one_rewound_when_it_diverged(hospita
         return await here.west.ask("SELECT count(*) FROM patients") == 1
 
     await until("the first row in the west", replayed)
+    await slot_is_kept(here)
     receiver = here.west.find(b"walreceiver")
     assert receiver is not None
     os.kill(receiver, signal.SIGSTOP)  # what the east writes from here on never reaches the west

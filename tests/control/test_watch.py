@@ -5,96 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-import yaml
-from aiohttp import web
-from hospital import EAST, WEST, free_network
+from hospital import EAST, WEST
+from ports import AGENT, PORT, World
 
 from hmsdr.control import bootstrap, pgconf
 from hmsdr.control.programs import postgres_bin
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
-from hmsdr.control.watch import RegionWatch, Trigger
+from hmsdr.control.watch import RegionWatch
 from hmsdr.decide.outage import Sight, Watch
-from hmsdr.log.sqlite import SqliteStore
-from hmsdr.playbook.load import load
-from hmsdr.runbook.systems import Systems
-
-PORT, AGENT = 18080, 18300
-
-
-class World:
-    """Two regions' addresses; on each of them whatever the test puts there."""
-
-    def __init__(self, directory: Path, systems: Systems, hosts: dict[str, str]) -> None:
-        self.directory = directory
-        self.systems = systems
-        self.hosts = hosts
-        self.changes: list[Watch] = []
-        self._runners: dict[tuple[str, int], web.AppRunner] = {}
-        self._tasks: list[asyncio.Task[Trigger]] = []
-
-    async def serve(self, region: str, port: int = PORT, status: int = 200) -> None:
-        async def answer(_: web.Request) -> web.Response:
-            return web.json_response({"error": {"found": "as told"}}, status=status)
-
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.01)
-        await runner.setup()
-        await web.TCPSite(runner, self.hosts[region], port, reuse_address=True).start()
-        self._runners[region, port] = runner
-
-    async def stop(self, region: str, port: int = PORT) -> None:
-        await self._runners.pop((region, port)).cleanup()
-
-    def watch(self) -> RegionWatch:
-        return RegionWatch(self.systems, EAST, on_change=self.changes.append)
-
-    def until_lost(self, watch: RegionWatch) -> asyncio.Task[Trigger]:
-        self._tasks.append(asyncio.create_task(watch.until_lost()))
-        return self._tasks[-1]
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for runner in self._runners.values():
-            await runner.cleanup()
-        await self.systems.close()
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    net = free_network()
-    hosts = {EAST: f"{net}.1", WEST: f"{net}.2"}
-    overlay = {
-        "extends": "hms",
-        "thresholds": {
-            "probing": {"interval": "100ms", "timeout": "400ms"},
-            "triggers": {"region_unreachable": "1s"},
-        },
-        "regions": {
-            name: {
-                "postgres": {"host": host, "service_host": host, "password": None},
-                "agent": {"url": f"http://{host}:{AGENT}", "key": "${file:agent.key}"},
-                "ingress": {"url": f"http://{host}:{PORT}", "address": host},
-            }
-            for name, host in hosts.items()
-        },
-    }
-    (tmp_path / "agent.key").write_text("key")
-    (tmp_path / "playbook.yaml").write_text(yaml.safe_dump(overlay))
-    store = await SqliteStore.open(tmp_path / "store.db", create=True, lease_seconds=4)
-    made = World(tmp_path, Systems(load(tmp_path / "playbook.yaml"), store), hosts)
-    yield made
-    await made.close()
-    await store.close()
 
 
 async def looks(watch: RegionWatch, sight: Sight, count: int = 3) -> Watch:

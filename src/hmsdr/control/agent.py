@@ -17,25 +17,27 @@ from hmsdr.control import promote as promoting
 from hmsdr.control.config import AgentConfig, OnCrash
 from hmsdr.control.database import Database, Role
 from hmsdr.control.fence import earlier_receipt, fence
-from hmsdr.control.follow import follow
 from hmsdr.control.guarding import Guarding
+from hmsdr.control.inspection import Inspection
 from hmsdr.control.lease import Lease, Renewal
 from hmsdr.control.logs import log
 from hmsdr.control.proctable import boottime
+from hmsdr.control.rejoining import Rejoining
 from hmsdr.control.relaying import Peer, ask_peer
 from hmsdr.control.server import PostgresServer
-from hmsdr.control.state import FenceReceipt, Promotion, StateFile, Upstream
+from hmsdr.control.sighting import PrimarySightings
+from hmsdr.control.slots import LostSlotKeeper
+from hmsdr.control.state import FenceReceipt, Promotion, StateFile
 from hmsdr.decide.authority import Holder, Phase
 from hmsdr.decide.tenure import Standing, may_start_writable, standing
 from hmsdr.drivers.agent import AgentClient
-from hmsdr.drivers.errors import DriverError, TemporaryError
-from hmsdr.errors import HmsdrError, RefusedError
-from hmsdr.log.store import AuthorityStore
+from hmsdr.drivers.errors import DriverError
+from hmsdr.errors import FailedError, HmsdrError, RefusedError
+from hmsdr.log.store import AuthorityStore, EventLog
 
 _MEASURE_SECONDS = 1.0
 _ASK_SECONDS = 0.5
-_CRASHES = 3
-_CRASH_WINDOW = 60.0
+_CRASHES, _CRASH_WINDOW = 3, 60.0
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 _BOOT_SECONDS = 3.0
 
@@ -47,9 +49,16 @@ class Agent:
         config: what it keeps.
         store: keeper of the write authority.
         server: the server of the data directory, on which the caller holds the lock of `locks`.
+        journal: the log, where it tells what was lost.
     """
 
-    def __init__(self, config: AgentConfig, store: AuthorityStore, server: PostgresServer) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        store: AuthorityStore,
+        server: PostgresServer,
+        journal: EventLog | None = None,
+    ) -> None:
         self.config = config
         self.store = store
         self.memory = StateFile(config.state_directory / "agent.json", config.instance.instance)
@@ -64,30 +73,34 @@ class Agent:
             config.guard_command,
         )
         self.database = Database(config, server, guarding, self.lease, self.memory, self._died)
-        self.held = ""
-        """Why the database is left stopped although it might run; empty when it is not."""
+        self.inspection = Inspection(self.database, self._peer)
         self.lock = asyncio.Lock()
         self._fencing = 0
         self._hurry = asyncio.Event()
-        self._booted = asyncio.Event()
+        self.booted = asyncio.Event()
         self._wake = asyncio.Event()
         self._renew_now = asyncio.Event()
         self._crashes: deque[float] = deque(maxlen=_CRASHES)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.lost_slot = LostSlotKeeper(self.database)
+        self.primary = PrimarySightings(self.database, self._peer, config.state_directory / "primary.json")
+        self.rejoining = Rejoining(self.database, self.lock, self._wake.set, self._spawn, journal)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take over what runs, then keep lease and database until `stop` is set; then stop the database cleanly.
 
-        The right to write stays ours in the store: an agent that comes back within a failover's patience goes on
-        under the same epoch.
+        The right to write stays ours in the store: who is back within a failover's patience goes on under its epoch.
         """
         log("agent.started", instance=self.holder.instance, incarnation=self.holder.incarnation)
         await self._boot()
-        self._booted.set()
+        self.booted.set()
         loops = [
             asyncio.create_task(self._keep_lease()),
             asyncio.create_task(self._keep_database()),
             asyncio.create_task(self._keep_measuring()),
+            asyncio.create_task(self.lost_slot.run()),
+            asyncio.create_task(self.primary.run()),
+            asyncio.create_task(self.inspection.run()),
         ]
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -119,7 +132,7 @@ class Agent:
                     return receipt
                 if clean:
                     self._hurry.clear()
-                self.held = ""
+                self.database.held = ""
                 return await fence(self.database, epoch, clean=clean, hurry=self._hurry)
         finally:
             self._fencing -= 1
@@ -128,12 +141,15 @@ class Agent:
     async def promote(self, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
         """Promote the database under `epoch`, see `hmsdr.control.promote`; not before a promise is over (rule 7)."""
         await self._until_unbound(epoch)
+        await self.rejoining.end_search()
+        await self.inspection.give_way()
         async with self.lock:
             promotion, already = await promoting.promote(
                 self.database, epoch, min_lsn, bound_for=self.as_peer.bound_for
             )
             if not already:
-                self.held = ""
+                self.database.held = ""
+                self.lost_slot.soon()
                 self._spawn(promoting.settle(self.database))
             return promotion, already
 
@@ -149,32 +165,6 @@ class Agent:
         """Help the other side, which cannot reach the store, see `hmsdr.control.relaying`."""
         return await self.as_peer.relay(epoch, holder)
 
-    async def follow(self, epoch: int, upstream: Upstream) -> dict[str, Any]:
-        """Make the database a standby of `upstream`, see `hmsdr.control.follow`."""
-        async with self.lock:
-            self.held = ""
-            return await follow(self.database, epoch, upstream)
-
-    async def taken_over(self) -> None:
-        """Wait until it knows what runs.
-
-        Raises:
-            TemporaryError: it has just started and does not know yet.
-        """
-        try:
-            await asyncio.wait_for(self._booted.wait(), _BOOT_SECONDS)
-        except TimeoutError as error:
-            raise TemporaryError(
-                f"looking at {self.holder.instance}",
-                "the agent is just taking it over",
-                "Ask again in a moment",
-            ) from error
-
-    @property
-    def knows(self) -> bool:
-        """Whether it knows what runs: a moment after its start it does."""
-        return self._booted.is_set()
-
     async def _boot(self) -> None:
         """Adopt what an earlier life left running, or make sure that nothing of it runs."""
         database = self.database
@@ -188,6 +178,8 @@ class Agent:
                 else:
                     log("agent.adopted", role=database.role)
             else:
+                with suppress(FailedError, TimeoutError):  # what cannot be read is not started either
+                    await database.check_data(f"taking {self.holder.instance} over")
                 database.disarm()  # also clears a deadline of before a reboot, when the clock began anew
                 await database.guarding.ensure()
             until = time.monotonic() + min(_BOOT_SECONDS, self.config.lease)
@@ -195,6 +187,8 @@ class Agent:
                 await self.lease.renew(_ASK_SECONDS)
         if database.role is Role.PRIMARY:
             self._spawn(promoting.settle(database))
+        self._spawn(self.rejoining.sweep())
+        self._spawn(self.rejoining.tell())
 
     async def _keep_lease(self) -> None:
         """Renew each quarter of the lease, sooner after an unclear answer; act when it is lost."""
@@ -242,10 +236,14 @@ class Agent:
                 await self._report(database.guarding.ensure())
             return
         log("lease.expired", level="error", epoch=self.memory.state.accepted_epoch)
-        await database.server.kill(self.config.kill_deadline)
-        async with self.lock:
-            if database.writable:
-                await self._report(self._put_down())
+        self._fencing += 1  # what is started meanwhile, under a new lease, would be killed with it
+        try:
+            await database.server.kill(self.config.kill_deadline)
+            async with self.lock:
+                if database.writable and database.guarding.ran_out():
+                    await self._report(self._put_down())
+        finally:
+            self._fencing -= 1
 
     async def _put_down(self) -> None:
         await self.database.kill()
@@ -258,7 +256,7 @@ class Agent:
             self._wake.clear()
             try:
                 async with self.lock:
-                    await self._reconcile()
+                    await self.reconcile()
                 failures = 0
             except (HmsdrError, OSError) as error:
                 log("database.not_started", level="error", found=str(error))
@@ -267,11 +265,12 @@ class Agent:
                 continue
             await self._wake.wait()
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
+        """Start what may run and does not; the caller holds the lock."""
         database, state = self.database, self.memory.state
         if not database.guarding.alive:
             await database.guarding.ensure()
-        if self._fencing or state.stopped or self.held or not database.server.exists:
+        if self._fencing or state.stopped or self.database.held or not database.server.exists:
             return
         if database.role is Role.PRIMARY:
             return
@@ -289,30 +288,33 @@ class Agent:
                 await database.sql.claim_epoch(
                     state.promoted_epoch, self.holder.instance, deadline=_ASK_SECONDS
                 )
+            self.lost_slot.soon()
             self._spawn(promoting.settle(database))
         elif database.role is Role.STOPPED:
             await database.start_standby()
 
     def _died(self, role: Role) -> None:
-        self._spawn(self._after_death(role))
+        self._spawn(self._after_death(crashed=role is Role.PRIMARY and not self.database.guarding.ran_out()))
 
-    async def _after_death(self, role: Role) -> None:
+    async def _after_death(self, *, crashed: bool) -> None:
         """The server ended by itself: its orphans must not go on committing, then the policy decides."""
         async with self.lock:
             database = self.database
             if database.role is not Role.STOPPED:
                 return
             await self._report(self._put_down())
-            if role is Role.PRIMARY and not self._fencing and not self.memory.state.stopped:
+            if crashed and not self._fencing and not self.memory.state.stopped:
                 now = time.monotonic()
                 many = len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW
                 self._crashes.append(now)
                 if self.config.on_crash is OnCrash.HOLD:
-                    self.held = "the primary died, and --on-crash is hold"
+                    self.database.held = "the primary died, and --on-crash is hold"
                 elif many:
-                    self.held = f"the primary died more than {_CRASHES} times within {_CRASH_WINDOW:g} s"
-                if self.held:
-                    log("database.held", level="error", why=self.held)
+                    self.database.held = (
+                        f"the primary died more than {_CRASHES} times within {_CRASH_WINDOW:g} s"
+                    )
+                if self.database.held:
+                    log("database.held", level="error", why=self.database.held)
         self._wake.set()
 
     async def _keep_measuring(self) -> None:
@@ -337,8 +339,10 @@ class Agent:
             ours = database.role is not Role.STANDBY or database.writable
             if ours or await database.sql.in_recovery(deadline=_ASK_SECONDS):
                 return
-            self.held = "it was promoted without its agent, and has no right to write; `follow` rewinds it"
-            log("database.promoted_by_others", level="error", why=self.held)
+            self.database.held = (
+                "it was promoted without its agent, and has no right to write; `follow` rewinds it"
+            )
+            log("database.promoted_by_others", level="error", why=self.database.held)
             await self._put_down()
             self.memory.change(stopped=True)
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from hmsdr.control import byhand, telling
 from hmsdr.control.agent import Agent
+from hmsdr.control.follow import Word
 from hmsdr.control.logs import log
 from hmsdr.control.metrics import exposition
 from hmsdr.control.state import Upstream
@@ -54,6 +55,9 @@ def application(agent: Agent) -> web.Application:
             web.post("/v1/fence", _on(agent, _fence)),
             web.post("/v1/promote", _on(agent, _promote)),
             web.post("/v1/follow", _on(agent, _follow)),
+            web.post("/v1/reconcile", _on(agent, _reconcile)),
+            web.get("/v1/lost", _on(agent, _lost)),
+            web.get("/v1/lost/{file}/{offset}", _lost_part(agent)),
             web.post("/v1/relay", _on(agent, _relay)),
             web.post("/v1/manual/stop", _on(agent, _manual_stop)),
             web.post("/v1/manual/promote", _on(agent, _manual_promote)),
@@ -117,7 +121,42 @@ async def _follow(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
     host, port, slot = order.get("primary_host"), order.get("primary_port"), order.get("slot")
     if not (isinstance(host, str) and host and isinstance(port, int) and isinstance(slot, str) and slot):
         raise _BadRequest("expected primary_host (text), primary_port (number) and slot (text)")
-    return await agent.follow(_epoch(order), Upstream(host, port, slot))
+    word = order.get("without_lost_rows")
+    upstream = Upstream(host, port, slot)
+    return await agent.rejoining.follow(_epoch(order), upstream, None if word is None else _word(word))
+
+
+def _word(word: Any) -> Word:
+    by, reason = (word.get("by"), word.get("reason")) if isinstance(word, dict) else (None, None)
+    if not (isinstance(by, str) and by.strip() and isinstance(reason, str) and reason.strip()):
+        raise _BadRequest("expected without_lost_rows to say by whom (by) and why (reason)")
+    return Word(by, reason)
+
+
+async def _reconcile(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    host, port = order.get("primary_host"), order.get("primary_port")
+    if not (isinstance(host, str) and host and isinstance(port, int)):
+        raise _BadRequest("expected primary_host (text) and primary_port (number)")
+    slot = agent.database.upstream.slot
+    lost = await agent.rejoining.reconcile(_epoch(order), Upstream(host, port, slot))
+    return {"lost": None if lost is None else lost.as_json()}
+
+
+async def _lost(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    kept = agent.rejoining.kept
+    found = await asyncio.to_thread(kept.all)
+    return {"directory": str(kept.directory), "lost": [lost.as_json() for lost in found]}
+
+
+def _lost_part(agent: Agent) -> _Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        offset = request.match_info["offset"]
+        if not offset.isdecimal():
+            raise _BadRequest(f"expected an offset in bytes, found {offset!r}")
+        kept = agent.rejoining.kept
+        return web.json_response(await asyncio.to_thread(kept.part, request.match_info["file"], int(offset)))
+
+    return handler
 
 
 async def _relay(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,9 @@ async def promote(agent: Agent) -> dict[str, Any]:
         RefusedError: another instance holds the right and renews it.
         TemporaryError: the store does not answer.
     """
+    if await agent.rejoining.end_search():
+        async with agent.lock:
+            await agent.reconcile()
     record = await _read(agent)
     ours = record.holder is not None and record.holder.instance == agent.holder.instance
     if ours and record.phase is Phase.HELD and agent.memory.state.fenced(record.epoch):

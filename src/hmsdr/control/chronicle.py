@@ -1,7 +1,8 @@
 """What a controller makes of the log: runs, failovers, what people declared, proposed and stopped. A fold; decides nothing.
 
 Every controller folds every event, so whoever takes the lead knows what was begun. How long ago something happened is counted on
-this process's own clock from when it read the event, and for what was there before it began, by the writers' wall clock.
+this process's own clock from when it read the event: a wall clock that is set, here or where it was written, cuts no veto short
+and no cool-down. Only how long ago a failover was that took place before this process began is told by wall clocks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from hmsdr.runbook.state import RunState, RunStatus, apply
 
 DECIDED, PROPOSED, VETOED = "failover.decided", "failover.proposed", "failover.vetoed"
 DECLARED = "disaster.declared"
+WITHDRAWN = "failover.withdrawn"
+"""What spoke for a proposed failover went away: should it come back, it is proposed afresh."""
+HELD = "failover.held"
+"""Something speaks for a failover, and something keeps it from being carried out: a person must look."""
 REFUSED = "failover.refused"
 """What was decided could not be begun: a gate is closed, say. It is tried again."""
 
@@ -32,6 +37,8 @@ class Noted:
     reason: str
     overrides: tuple[str, ...] = ()
     """Gates that whoever declared it overrules."""
+    cause: str = ""
+    """What it is about, where there are several."""
 
 
 class Chronicle:
@@ -43,12 +50,12 @@ class Chronicle:
         """When the right to write was granted by a run last: from then on the cool-down counts."""
         self._noted: dict[str, list[Noted]] = {}
 
-    def take(self, events: Iterable[Event], now: float, wall: datetime) -> None:
-        """Fold `events`, read at `now` (this process's clock) and `wall` (UTC)."""
+    def take(self, events: Iterable[Event], now: float, wall: datetime | None = None) -> None:
+        """Fold `events`, read at `now` (this process's clock); `wall` (UTC) with those from before this process began."""
         for event in events:
-            age = max(0.0, (wall - event.at).total_seconds())
-            if event.kind in (DECIDED, PROPOSED, VETOED, DECLARED):
-                self._noted.setdefault(event.kind, []).append(_noted(event, now - age))
+            age = 0.0 if wall is None else max(0.0, (wall - event.at).total_seconds())
+            if event.kind in (DECIDED, PROPOSED, VETOED, DECLARED, WITHDRAWN):
+                self._noted.setdefault(event.kind, []).append(_noted(event, now))
             elif event.kind == "run.started" or event.subject in self.runs:
                 state = self.runs[event.subject] = apply(self.runs.get(event.subject), event)
                 if event.kind == "step.succeeded" and event.data.get("step") in _grants(state):
@@ -67,6 +74,17 @@ class Chronicle:
         found = [each for each in self._noted.get(kind, []) if (each.region, each.epoch) == (region, epoch)]
         return found[-1] if found else None
 
+    def proposed(self, region: str, epoch: int, cause: str) -> Noted | None:
+        """The proposal to leave `region` for `cause` under `epoch` that still stands."""
+        said = [
+            each
+            for kind in (PROPOSED, WITHDRAWN)
+            for each in self._noted.get(kind, [])
+            if (each.region, each.epoch, each.cause) == (region, epoch, cause)
+        ]
+        last = max(said, key=lambda each: each.seq, default=None)
+        return last if last is not None and last in self._noted.get(PROPOSED, []) else None
+
 
 def _moves(state: RunState) -> bool:
     return bool(_grants(state))
@@ -80,4 +98,7 @@ def _noted(event: Event, at: float) -> Noted:
     data = event.data
     overrides = tuple(map(str, data.get("overrides", ())))
     reason = str(data.get("reason", ""))
-    return Noted(event.seq, at, event.subject, int(data.get("epoch", 0)), event.actor, reason, overrides)
+    cause = str(data.get("kind", ""))
+    return Noted(
+        event.seq, at, event.subject, int(data.get("epoch", 0)), event.actor, reason, overrides, cause
+    )

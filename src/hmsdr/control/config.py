@@ -52,6 +52,9 @@ class AgentConfig:
     stop_deadline: float = 10.0
     promote_deadline: float = 15.0
     kill_deadline: float = 10.0
+    check_every: float = 6 * 3600.0
+    """From one check of the data to the next."""
+    check_at_most: float = 3600.0
 
     @property
     def sockets(self) -> Path | None:
@@ -102,6 +105,8 @@ def from_playbook(
         state_directory=state_directory.resolve(),
         on_crash=on_crash,
         guard_command=guard_command or guarding.DEFAULT_COMMAND,
+        check_every=playbook.database.integrity.every.total_seconds(),
+        check_at_most=playbook.database.integrity.at_most.total_seconds(),
         listen=own.postgres.host if _is_address(own.postgres.host) else "*",
     )
 

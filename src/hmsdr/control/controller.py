@@ -15,12 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hmsdr.control.chronicle import Chronicle
-from hmsdr.control.leader import Heard, Leader, fresh
+from hmsdr.control.facets import Answer, Seen
+from hmsdr.control.leader import Leader
 from hmsdr.control.logs import log
 from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
+from hmsdr.control.view import View
+from hmsdr.control.watch import fresh
+from hmsdr.control.weighing import Heard, region_of
 from hmsdr.decide.leadership import Sighting, vacant, watched
-from hmsdr.decide.outage import Sight
+from hmsdr.decide.leading import Stay
+from hmsdr.decide.outage import Sight, Watch
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
@@ -33,7 +38,7 @@ from hmsdr.runbook.systems import Systems
 _ROUNDS = 6
 """In a leader's patience, at least."""
 _TELL_SECONDS = 10.0
-SEEN = "region.seen"
+SEEN, SERVICE_SEEN, SYSTEM_SEEN = "region.seen", "service.seen", "system.seen"
 
 
 @dataclass
@@ -69,7 +74,8 @@ class Controller:
         self._store = store
         self._copy = copy
         self._systems = Systems(playbook, store)
-        self.observer = Observer(self._systems, site, self._changed)
+        self.observer = Observer(self._systems, site, self._changed, self._service_changed)
+        self.view = View(Systems(playbook, store), self._system_changed)
         self._chronicle = Chronicle()
         self._lead = Lead(store, self.name, patience(playbook))
         self._leader: Leader | None = None
@@ -81,6 +87,16 @@ class Controller:
         self._telling: set[asyncio.Task[None]] = set()
         interval = playbook.thresholds.probing.interval.total_seconds()
         self._interval = min(interval, patience(playbook) / _ROUNDS)
+
+    @property
+    def waits(self) -> str:
+        """Why nothing is decided, when this controller leads."""
+        return self._leader.why if self._leader is not None else ""
+
+    @property
+    def held_back(self) -> Stay | None:
+        """What keeps a failover from being carried out although something speaks for it, when this controller leads."""
+        return self._leader.held_back if self._leader is not None else None
 
     @property
     def ready(self) -> bool:
@@ -98,7 +114,8 @@ class Controller:
         log("controller.started", site=self.site, life=self.life)
         self._chronicle.take(await self._copy.read(), boottime(), datetime.now(UTC))
         self.standing.copied = (await self._copy.head()).seq
-        work = [asyncio.create_task(self.observer.run()), asyncio.create_task(self._meet_for_ever())]
+        loops = (self.observer.run(), self.view.run(), self._meet_for_ever())
+        work = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait({stopping, *work}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,10 +152,12 @@ class Controller:
         sitting = await self._store.meet(self.site, self.observer.word(self.life, self._number))
         now = boottime()
         self._hear(sitting, now)
+        self.view.active = region_of(self.playbook, sitting.authority) or self.view.active
+        self.observer.services.look_at(self.view.active)
         if sitting.head.seq > self.standing.copied:
             events = await self._store.read(self.standing.copied)
             await self._copy.copy(events, sitting.leadership, sitting.authority)
-            self._chronicle.take(events, now, datetime.now(UTC))
+            self._chronicle.take(events, now)
             self.standing.copied = events[-1].seq if events else self.standing.copied
         self.standing.answered_at = boottime()
         return sitting
@@ -209,20 +228,34 @@ class Controller:
     def _changed(self, region: str, before: Sight | None, now: Sight, evidence: Mapping[str, str]) -> None:
         log("region.seen", region=region, sight=now, before=before, **evidence)
         if before is not None or now is not Sight.REACHABLE:
-            task = asyncio.create_task(self._tell(region, before, now, evidence))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            data = {"sight": str(now), "before": before and str(before), "evidence": dict(evidence)}
+            self._tell(SEEN, region, data)
 
-    async def _tell(self, region: str, before: Sight | None, now: Sight, evidence: Mapping[str, str]) -> None:
-        """A change of what is seen is a fact for the log (SAFETY rule 11); one that cannot be written is in our own."""
-        data: dict[str, Any] = {
-            "sight": str(now),
+    def _service_changed(self, region: str, service: str, watch: Watch) -> None:
+        assert watch.last is not None  # noqa: S101 - it has just looked
+        lost, evidence = watch.since is not None, dict(watch.last.evidence)
+        log(SERVICE_SEEN, region=region, service=service, lost=lost, **evidence)
+        self._tell(SERVICE_SEEN, region, {"service": service, "lost": lost, "evidence": evidence})
+
+    def _system_changed(self, region: str, system: str, before: Answer | None, seen: Seen) -> None:
+        log(SYSTEM_SEEN, region=region, system=system, answer=seen.answer, before=before, found=seen.words)
+        data = {
+            "system": system,
+            "answer": str(seen.answer),
             "before": before and str(before),
-            "evidence": dict(evidence),
+            "found": seen.words,
         }
+        self._tell(SYSTEM_SEEN, region, data)
 
+    def _tell(self, kind: str, region: str, data: dict[str, Any]) -> None:
+        """A change of what is seen is a fact for the log (SAFETY rule 11); one that cannot be written is in our own."""
+        task = asyncio.create_task(self._append(NewEvent(kind, region, self.name, data)))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _append(self, event: NewEvent) -> None:
         async def seen() -> list[NewEvent]:
-            return [NewEvent(SEEN, region, self.name, data)]
+            return [event]
 
         with suppress(HmsdrError, TimeoutError):
             async with asyncio.timeout(_TELL_SECONDS):

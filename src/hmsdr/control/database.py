@@ -27,6 +27,7 @@ from hmsdr.errors import FailedError, RefusedError
 
 _ASK_SECONDS = 2.0
 _ADOPT_SECONDS = 5.0
+_OTHER_TIMELINE = "FATAL:  requested timeline"
 
 
 class Role(StrEnum):
@@ -68,6 +69,8 @@ class Database:
         self.role = Role.STOPPED
         self.writable = False
         """Whether the server is, or may just be becoming, writable: then the guard has its deadline."""
+        self.held = ""
+        """Why it is left stopped although it might run; empty when it is not."""
         self._died = died
         self._watch: asyncio.Task[None] | None = None
 
@@ -129,18 +132,30 @@ class Database:
             or not self.lease.live(epoch)
         ):
             raise RefusedError(doing, f"it has no live right under epoch {epoch}", "It starts as a standby")
-        control = await self.server.control()
-        if state.system_identifier is not None and control.system_identifier != state.system_identifier:
-            raise RefusedError(
-                doing,
-                f"the data directory is of system {control.system_identifier}, promoted was {state.system_identifier}",
-                "Somebody put other data there: promote it only on purpose, under a new epoch",
-            )
+        await self.check_data(doing)
         await self.guarding.ensure()
         self.arm()
         await self._start(writable=True, upstream=self.upstream)
         self.role = Role.PRIMARY
         log("database.started", role=self.role, epoch=epoch)
+
+    async def check_data(self, doing: str) -> None:
+        """What lies in the data directory must be what was promoted here.
+
+        Raises:
+            RefusedError: it is another system's.
+        """
+        known = self.memory.state.system_identifier
+        if known is None or not self.server.exists:
+            return
+        found = (await self.server.control()).system_identifier
+        if found != known:
+            raise RefusedError(
+                doing,
+                f"{self.config.data_directory} is of system {found}, promoted was {known}",
+                "Put the right data back, or name the right directory. To begin with other data on purpose: stop the agent, "
+                "and give it an empty --state-directory",
+            )
 
     async def _start(self, *, writable: bool, upstream: Upstream | None) -> None:
         if not self.server.exists:
@@ -155,8 +170,16 @@ class Database:
         )
         self._clear_socket()
         self.server.unprivileged.own(self.config.data_directory)
+        seconds = self.config.start_deadline
         try:
-            await self.server.start(writable=writable, settings=chosen, deadline=self.config.start_deadline)
+            try:
+                await self.server.start(writable=writable, settings=chosen, deadline=seconds)
+            except FailedError:
+                if writable or _OTHER_TIMELINE not in self.server.last_words(12):
+                    raise
+                # It went its own way and has heard of a later timeline, which it is no part of: as far as its own goes.
+                chosen["recovery_target_timeline"] = "current"
+                await self.server.start(writable=False, settings=chosen, deadline=seconds)
         finally:
             self.watch()
         with suppress(DriverError):

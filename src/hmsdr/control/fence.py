@@ -7,6 +7,7 @@ does not stop in time is killed. Which epochs may be fenced is checked here; rev
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -53,10 +54,13 @@ async def fence(database: Database, epoch: int, *, clean: bool, hurry: asyncio.E
     was = database.role
     sampled = database.meter.last.lsn if was is Role.PRIMARY else None
     stopped = await _stop(database, was, hurry) if clean else False
-    killed = await database.kill()
+    # Beside each other: writers wait. What the search still finds to kill makes it an unclean end, whatever was read.
+    killed, control = (
+        await _both(database.kill(), _control(database)) if stopped else (await database.kill(), None)
+    )
     database.disarm()
     database.lease.drop()
-    control = await _control(database)
+    control = control or await _control(database)
     in_order = control is not None and control.state == "shut down" and killed == 0
     if clean and not stopped:
         log("fence.not_clean", level="warning", killed=killed)
@@ -75,6 +79,11 @@ async def fence(database: Database, epoch: int, *, clean: bool, hurry: asyncio.E
     database.memory.change(fence=receipt, stopped=True)
     log("fence.confirmed", epoch=epoch, clean=receipt.clean, killed=killed, last_lsn=receipt.last_lsn)
     return receipt
+
+
+async def _both(kill: Awaitable[int], read: Awaitable[ControlData | None]) -> tuple[int, ControlData | None]:
+    killed, control = await asyncio.gather(kill, read)
+    return killed, control
 
 
 async def _stop(database: Database, was: Role, hurry: asyncio.Event) -> bool:
@@ -131,4 +140,4 @@ async def _last_lsn(
     promotion = database.memory.state.promotion
     if promotion is not None and promotion.timeline == timeline:
         starts.append(promotion.lsn)
-    return await database.server.end_of_wal(max(starts), timeline)
+    return await database.server.end_of_wal(max(starts), timeline, control.segment)

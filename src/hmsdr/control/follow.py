@@ -1,14 +1,20 @@
-"""Making a database a standby of the new primary: start, and rewind when it went its own way. Never writable."""
+"""Making a database a standby of the new primary: start, and rewind when it went its own way. Never writable.
+
+Nothing is rewound before what the database committed alone is known: `reckoning` has looked, and every row that would be lost
+is in a file, or a named person said why it follows all the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hmsdr.control import pgconf
 from hmsdr.control.database import Database, Role
 from hmsdr.control.logs import log
+from hmsdr.control.lost import Lost
 from hmsdr.control.state import Upstream
 from hmsdr.drivers.errors import TemporaryError
 from hmsdr.drivers.postgres import Postgres
@@ -17,18 +23,25 @@ from hmsdr.errors import FailedError, RefusedError
 _STREAM_SECONDS = 4.0
 _REWIND_SECONDS = 600.0
 _SQL_SECONDS = 3.0
+_KNOWS_TIMELINES = 16
 
 
-async def follow(database: Database, epoch: int, upstream: Upstream) -> dict[str, Any]:
-    """Make it follow `upstream`; the caller holds the agent's lock.
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The word of a named person that a database follows although not everything that it loses is known."""
+
+    by: str
+    reason: str
+
+
+async def follows_already(database: Database, epoch: int, upstream: Upstream) -> dict[str, Any] | None:
+    """The answer to an order that was carried out before; None when there is something to do. The caller holds the lock.
 
     Raises:
         RefusedError: it may write now, or the order is of an older epoch.
-        TemporaryError: the new primary does not answer.
-        FailedError: it does not start, or cannot be rewound: rebuild it.
     """
     state = database.memory.state
-    doing = f"making {state.instance} follow {upstream.host}:{upstream.port} under epoch {epoch}"
+    doing = _doing(database, epoch, upstream)
     if epoch < state.accepted_epoch:
         raise RefusedError(
             doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"
@@ -37,27 +50,80 @@ async def follow(database: Database, epoch: int, upstream: Upstream) -> dict[str
         raise RefusedError(doing, "this instance holds the right to write", "Revoke it and fence it first")
     if database.role is Role.STANDBY and database.upstream == upstream and await _streams(database, 0.0):
         database.memory.change(accepted_epoch=epoch, upstream=upstream, stopped=False)
-        return _answer(upstream, rewound=False, streaming=True)
+        return _answer(upstream, rewound=False, streaming=True, lost=None)
+    return None
+
+
+def settled(database: Database, upstream: Upstream, lost: Lost | None, word: Word | None) -> Lost | None:
+    """What was lost, with the word of who accepts what is not known of it.
+
+    Raises:
+        RefusedError: rows would be lost that are not in a file, and nobody has accepted that.
+    """
+    if lost is None or lost.complete:
+        return lost
+    if word is None:
+        raise RefusedError(
+            f"making {database.config.instance.instance} follow {upstream.host}:{upstream.port}",
+            f"it committed {'an unknown number of' if lost.commits is None else lost.commits} transactions that the "
+            f"new primary never saw, and not all of their rows are known: {lost.why}",
+            "Mend that; or give the order with `without_lost_rows` and who accepts the loss, why: docs/agent.md, "
+            "'What was lost'",
+        )
+    return replace(lost, accepted_by=word.by, accepted_because=word.reason)
+
+
+async def follow(
+    database: Database, epoch: int, upstream: Upstream, *, reckoned: bool, lost: Lost | None
+) -> dict[str, Any]:
+    """Make it follow `upstream`; the caller holds the agent's lock, and `follows_already` had nothing to say.
+
+    Args:
+        database: what is to follow.
+        epoch: of the order.
+        upstream: whom.
+        reckoned: whether what it committed alone was looked for; if not, it is not rewound.
+        lost: what was found, `settled`.
+
+    Raises:
+        TemporaryError: the new primary does not answer, or it diverged and was not looked at.
+        FailedError: it does not start, or cannot be rewound: rebuild it.
+    """
+    doing = _doing(database, epoch, upstream)
     database.memory.change(accepted_epoch=epoch, upstream=upstream, stopped=False)
     await database.stop(database.config.stop_deadline)
-    await database.start_standby()
+    parted = lost is not None and (lost.ends is None or lost.ends > lost.fork)
+    if not parted:
+        await database.start_standby()
     rewound = False
-    if not await _streams(database, _STREAM_SECONDS) and await _went_its_own_way(database, doing, upstream):
+    if (parted or not await _streams(database, _STREAM_SECONDS)) and await _went_its_own_way(
+        database, doing, upstream
+    ):
+        if not reckoned:
+            raise TemporaryError(
+                doing, "it diverged, and what it committed alone is not known yet", "Give the order again"
+            )
         await _rewind(database, doing, upstream)
         rewound = True
+    if database.role is Role.STOPPED:
         await database.start_standby()
         await _streams(database, _STREAM_SECONDS)
     log("follow.done", upstream=f"{upstream.host}:{upstream.port}", rewound=rewound)
-    return _answer(upstream, rewound=rewound, streaming=database.meter.last.streaming)
+    return _answer(upstream, rewound=rewound, streaming=database.meter.last.streaming, lost=lost)
 
 
-def _answer(upstream: Upstream, *, rewound: bool, streaming: bool) -> dict[str, Any]:
+def _doing(database: Database, epoch: int, upstream: Upstream) -> str:
+    return f"making {database.config.instance.instance} follow {upstream.host}:{upstream.port} under epoch {epoch}"
+
+
+def _answer(upstream: Upstream, *, rewound: bool, streaming: bool, lost: Lost | None) -> dict[str, Any]:
     return {
         "primary_host": upstream.host,
         "primary_port": upstream.port,
         "slot": upstream.slot,
         "rewound": rewound,
         "streaming": streaming,
+        "lost": None if lost is None else lost.as_json(),
     }
 
 
@@ -86,8 +152,11 @@ async def _went_its_own_way(database: Database, doing: str, upstream: Upstream) 
 
 
 async def _rewind(database: Database, doing: str, upstream: Upstream) -> None:
-    """pg_rewind; it wants a server that was shut down in order, which the start as a standby has made possible."""
+    """pg_rewind; it wants a server that was shut down in order: one that was killed is started as a standby first."""
+    if database.role is Role.STOPPED and not (await database.server.control()).shut_down:
+        await database.start_alone()
     await database.stop(60.0)
+    await _tell_timeline(database)
     database.server.unprivileged.own(database.config.data_directory)
     source = f"{pgconf.conninfo(database.config.instance, upstream)} dbname=postgres"
     try:
@@ -109,6 +178,22 @@ async def _rewind(database: Database, doing: str, upstream: Upstream) -> None:
     if status != 0:
         found = (errors or output).strip().splitlines()[-1:]
         raise FailedError(doing, f"pg_rewind: {' '.join(found)}", "Rebuild it with pg_basebackup")
+
+
+async def _tell_timeline(database: Database) -> None:
+    """Have a checkpoint on its own timeline in a database that was killed just after it was promoted.
+
+    Before version 16 pg_rewind believes the last checkpoint's timeline, and without one finds nothing to rewind. PostgreSQL's
+    single process, which nobody can connect to, writes it; the signal is away for that moment, since it would refuse to.
+    """
+    server, control = database.server, await database.server.control()
+    if control.timeline >= control.newest_timeline or server.version >= _KNOWS_TIMELINES:
+        return
+    pgconf.allow_writable(database.config.data_directory)
+    try:
+        await server.tool("postgres", "--single", "-D", server.directory, "template1", deadline=60.0)
+    finally:
+        pgconf.make_standby(database.config.data_directory)
 
 
 def _primary(database: Database, upstream: Upstream) -> Postgres:

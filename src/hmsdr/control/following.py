@@ -93,6 +93,7 @@ def _decided(event: Event) -> dict[str, Any]:
         "decided_at": event.at.isoformat(),
         "hold_down_seconds": longest,
         "by": event.actor,
+        "severity": event.data.get("severity"),
         "finding": finding,
         "evidence": {
             f"{path}, seen from {site}": words

@@ -80,6 +80,11 @@ class Guarding:
         """Let the database live until `deadline` (boot-time seconds); None: nothing to guard."""
         self.file.publish(deadline)
 
+    def ran_out(self) -> bool:
+        """Whether the deadline published has passed: a database that is dead now did not crash, and comes back with the lease."""
+        deadline = self.file.deadline()
+        return deadline is not None and deadline <= boottime()
+
     def release(self) -> None:
         """Nothing is left to guard: send our guard home."""
         self.file.publish(None)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from hmsdr.drivers.errors import DriverError
 from hmsdr.log.store import StoreError
 from hmsdr.playbook.base import format_duration
-from hmsdr.runbook.observe import newest_backup
+from hmsdr.runbook.observe import newest_backup, sent_to
 from hmsdr.runbook.systems import Systems
 
 _T = TypeVar("_T")
@@ -34,13 +34,17 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was asked. ``observed`` is for people; ``limit`` says what was expected, where that is not plain."""
+    """One thing that was asked. ``observed`` is for people; ``limit`` says what was expected, where that is not plain.
+
+    ``remedy`` names the command that mends it, where one does.
+    """
 
     area: Area
     name: str
     well: bool
     observed: str
     limit: str = ""
+    remedy: str = ""
 
 
 async def examine(systems: Systems) -> tuple[Finding, ...]:
@@ -63,6 +67,7 @@ async def examine(systems: Systems) -> tuple[Finding, ...]:
         _records(systems, active),
         _active(systems, active),
         _standby(systems, standby),
+        _caches(systems, active),
         _backup(systems, active),
         _monitoring(systems, active),
     )
@@ -98,9 +103,8 @@ async def _records(systems: Systems, active: str) -> list[Finding]:
 
 
 async def _active(systems: Systems, region: str) -> list[Finding]:
-    status, cache, nodes = await asyncio.gather(
+    status, nodes = await asyncio.gather(
         systems.postgres(region).status(deadline=ASK_SECONDS),
-        _try(systems.redis(region).info_replication(deadline=ASK_SECONDS)),
         _try(systems.kubernetes(region).nodes(deadline=ASK_SECONDS)),
     )
     words = "primary" if status.in_recovery is False else status.found or "a standby"
@@ -112,17 +116,14 @@ async def _active(systems: Systems, region: str) -> list[Finding]:
             words,
             "primary",
         ),
-        # Loss-tolerant by policy: the services go on without it.
-        _redis(Area.PROTECTION, region, cache, "master"),
         _nodes(Area.USERS, region, nodes),
     ]
 
 
 async def _standby(systems: Systems, region: str) -> list[Finding]:
     limit = systems.playbook.thresholds.gates.replication_lag
-    agent, cache, nodes = await asyncio.gather(
+    agent, nodes = await asyncio.gather(
         _try(systems.agent(region).status(deadline=ASK_SECONDS)),
-        _try(systems.redis(region).info_replication(deadline=ASK_SECONDS)),
         _try(systems.kubernetes(region).nodes(deadline=ASK_SECONDS)),
     )
     area = Area.PROTECTION
@@ -133,15 +134,55 @@ async def _standby(systems: Systems, region: str) -> list[Finding]:
         lag = "unknown" if seen.lag_seconds is None else f"{seen.lag_seconds:.1f} s"
         well = seen.streaming and seen.lag_seconds is not None and seen.lag_seconds < limit.total_seconds()
         words = f"{agent.database.state}, {'streaming' if seen.streaming else 'not streaming'}, lag {lag}"
-        database = Finding(area, f"standby {region}", well, words, f"lag below {format_duration(limit)}")
-    return [database, _redis(area, region, cache, "slave"), _nodes(area, region, nodes)]
+        remedy = "" if seen.streaming else f"hmsdr run start database-follow region={region}"
+        database = Finding(
+            area, f"standby {region}", well, words, f"lag below {format_duration(limit)}", remedy
+        )
+    return [database, _nodes(area, region, nodes)]
 
 
-def _redis(area: Area, region: str, info: object, role: str) -> Finding:
-    if isinstance(info, DriverError):
-        return Finding(area, f"redis {region}", False, info.found)
-    found = str(getattr(info, "role", ""))
-    return Finding(area, f"redis {region}", found == role, f"role {found}", f"role {role}")
+async def _caches(systems: Systems, active: str) -> list[Finding]:
+    """Redis of both regions: the one that applications are pointed at is the primary, and the other one follows it.
+
+    Loss-tolerant by policy: the services go on without it, so that it is protection only.
+    """
+    regions = tuple(systems.playbook.regions)
+    used, found = await asyncio.gather(
+        _cache_in_use(systems, active),
+        asyncio.gather(
+            *(_try(systems.redis(region).info_replication(deadline=ASK_SECONDS)) for region in regions)
+        ),
+    )
+    seen, spare = dict(zip(regions, found, strict=True)), systems.playbook.other_region(used)
+    there = not isinstance(seen[spare], DriverError)
+    findings = []
+    for region, info in seen.items():
+        name, role = f"redis {region}", "master" if region == used else "slave"
+        if isinstance(info, DriverError):
+            remedy = _cache_failover(used, spare) if region == used and there else ""
+            findings.append(Finding(Area.PROTECTION, name, False, info.found, "", remedy))
+            continue
+        # Moved once more to where it is looked for, there is one primary and one replica.
+        well = info.role == role
+        remedy = "" if well or isinstance(seen[used], DriverError) else _cache_failover(spare, used)
+        findings.append(Finding(Area.PROTECTION, name, well, f"role {info.role}", f"role {role}", remedy))
+    return findings
+
+
+def _cache_failover(source: str, target: str) -> str:
+    return f"hmsdr run start cache-failover from={source} to={target}"
+
+
+async def _cache_in_use(systems: Systems, active: str) -> str:
+    """The region of the Redis that the applications of the users' region are pointed at; `active` if that cannot be told."""
+    users = next(iter(await sent_to(systems)), active)
+    found = await _try(systems.kubernetes(users).deployments(deadline=ASK_SECONDS))
+    if isinstance(found, DriverError):
+        return active
+    names = {service.deployment for service in systems.playbook.services.values()}
+    hosts = {item.env.get("REDIS_HOST") for item in found if item.name in names}
+    regions = systems.playbook.regions
+    return next((name for name, region in regions.items() if hosts == {region.redis.service_host}), active)
 
 
 def _nodes(area: Area, region: str, nodes: object) -> Finding:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from hmsdr.control.chronicle import DECIDED, DECLARED, PROPOSED, REFUSED, VETOED, Chronicle
+from hmsdr.control.chronicle import DECIDED, DECLARED, HELD, PROPOSED, REFUSED, VETOED, WITHDRAWN, Chronicle
 from hmsdr.control.logs import log
-from hmsdr.control.observer import Observer, testimonies
+from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
+from hmsdr.control.watch import fresh
+from hmsdr.control.weighing import Heard, Weighed, doubt_of, region_of, severity_of, target_of, weigh_all
+from hmsdr.decide import consent as consenting
 from hmsdr.decide.authority import Authority, Phase
-from hmsdr.decide.leading import Decision, Stay, Target, decide
-from hmsdr.decide.testimony import Finding, Rules, weigh
+from hmsdr.decide.consent import Consent
+from hmsdr.decide.leading import Cause, Decision, Stay, Why, decide
+from hmsdr.decide.testimony import Verdict
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.events import NewEvent
 from hmsdr.log.store import HeadMovedError, Sitting, Store, StoreError
@@ -26,17 +29,8 @@ from hmsdr.runbook.launch import REGIONAL, Overrides, Watcher, begin, go_on
 from hmsdr.runbook.state import RunState, RunStatus
 from hmsdr.runbook.systems import Systems
 
-_GAP_INTERVALS = 4
 _NO_OVERRIDES = Overrides()
 _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A site's last word, and when we first saw it (boot-time clock)."""
-
-    word: Mapping[str, Any]
-    at: float
 
 
 class Leader:
@@ -77,11 +71,19 @@ class Leader:
         self._region = ""
         self._refused = ""
         """Why a run could not be begun, as said last."""
+        self._held_back: tuple[Stay, float] | None = None
+        """What keeps a failover from being carried out although something speaks for it, and since when."""
+        self._alerted = False
 
     @property
     def acting(self) -> bool:
         """Whether a run is under way in our hands."""
         return self._run is not None and not self._run.done()
+
+    @property
+    def held_back(self) -> Stay | None:
+        """What keeps a failover from being carried out although something speaks for it."""
+        return None if self._held_back is None else self._held_back[0]
 
     async def lead(self, sitting: Sitting, heard: Mapping[str, Heard]) -> None:
         """One round.
@@ -114,30 +116,35 @@ class Leader:
             await asyncio.gather(self._run, return_exceptions=True)
 
     async def _held(self, sitting: Sitting, record: Authority, heard: Mapping[str, Heard]) -> None:
-        source = self._region_of(record)
+        source = region_of(self._playbook, record)
         if source is None:
             self._say("the right to write is held by an instance that the playbook does not know")
             return
         if (half := self._half_done(record, source)) is not None:
             parameters = half.plan.parameters
-            self._start(
-                parameters["from"], parameters["to"], {"trigger": {"kind": "unfinished", "run": half.run}}
-            )
+            context = {"trigger": {"kind": "unfinished", "run": half.run}}
+            self._start(parameters["from"], parameters["to"], half.plan.epoch, context)
             return
         target = self._playbook.other_region(source)
-        finding = self._weigh(source, heard)
+        weighed = weigh_all(self._playbook, source, heard, self._observer)
         declared = self._chronicle.noted(DECLARED, source, record.epoch)
+        severity = severity_of(self._playbook, source, weighed, self._observer, declared=declared is not None)
+        reason: dict[str, Any] = {"severity": severity}
         if declared is not None:
-            reason = {"kind": "disaster-declared", "by": declared.by, "reason": declared.reason}
+            reason |= {"kind": "disaster-declared", "by": declared.by, "reason": declared.reason}
             overrides = Overrides(declared.overrides, declared.reason, declared.by)
             await self._decided(sitting, record, source, target, reason, overrides)
             return
-        decision = self._decide(record, finding, target)
+        decision = self._decide(record, weighed, target)
+        if await self._withdrawn(sitting, record, source, weighed):
+            return  # the log has moved: the next round sees it
         if isinstance(decision, Stay):
             self._say(f"{source}: {decision.why}")
+            await self._alert(sitting, source, decision)
             return
-        reason = {"kind": "region-unreachable", **_shown(finding, heard, source)}
-        if await self._may_go_on(sitting, record, source, reason):
+        self._held_back = None
+        reason |= {"kind": str(decision.cause), **weighed.shown[decision.cause]}
+        if await self._may_go_on(sitting, record, source, decision.cause, reason):
             await self._decided(sitting, record, source, target, reason)
 
     def _half_done(self, record: Authority, holder: str) -> RunState | None:
@@ -150,54 +157,68 @@ class Leader:
         gave = last.plan.epoch == record.epoch - 1 and last.plan.parameters.get("to") == holder
         return last if gave and not mute and status.database.state != "primary" else None
 
-    def _weigh(self, region: str, heard: Mapping[str, Heard]) -> Finding:
-        thresholds = self._playbook.thresholds
-        rules = Rules(
-            thresholds.triggers.region_unreachable.total_seconds(),
-            thresholds.verification.sites,
-            thresholds.verification.kinds,
-            fresh(self._playbook),
-        )
-        words = [each for site, said in heard.items() for each in testimonies(site, said.word, said.at)]
-        return weigh(words, region, rules, boottime())
-
-    def _decide(self, record: Authority, finding: Finding, target: str) -> Decision:
-        now, told = boottime(), self._observer.told(target)
-        known = None
-        if told is not None:
-            at, status = told
-            seen = status.replication
-            standby = status.database.state == "standby" and (seen.streaming or seen.measured_at is not None)
-            known = Target(status.instance, status.incarnation, now - at, standby)
+    def _decide(self, record: Authority, weighed: Weighed, target: str) -> Decision:
         last = self._chronicle.failed_over_at
         return decide(
             record,
-            finding,
-            known,
-            since_last=None if last is None else now - last,
+            weighed.cases,
+            target_of(self._playbook, target, self._observer, weighed.lost_services),
+            since_last=None if last is None else boottime() - last,
             cool_down=self._playbook.thresholds.automation.cool_down.total_seconds(),
             fresh=fresh(self._playbook),
         )
 
+    async def _withdrawn(self, sitting: Sitting, record: Authority, source: str, weighed: Weighed) -> bool:
+        """Take back what was proposed for a cause that is no more; whether there was any."""
+        for case in weighed.cases:
+            gone = case.finding.verdict is Verdict.WELL
+            if gone and self._chronicle.proposed(source, record.epoch, case.cause) is not None:
+                data = {"epoch": record.epoch, "kind": str(case.cause)}
+                await self._append(sitting, NewEvent(WITHDRAWN, source, self._name, data))
+                return True
+        return False
+
+    async def _alert(self, sitting: Sitting, source: str, stay: Stay) -> None:
+        """What holds a failover back goes on the record: disagreement at once, what may pass once verification took too long."""
+        if stay.cause is None:
+            self._held_back = None
+            return
+        now = boottime()
+        if self._held_back is None or self._held_back[0] != stay:
+            self._held_back, self._alerted = (stay, now), False
+        patience = self._playbook.thresholds.verification.deadline.total_seconds()
+        at_once = stay.why in (Why.DISAGREEMENT, Why.COOLING_DOWN)
+        if self._alerted or not (at_once or now - self._held_back[1] >= patience):
+            return
+        doubt = doubt_of(self._playbook, self._playbook.other_region(source), self._observer)
+        because = str(doubt) if stay.why is Why.TARGET_DAMAGED and doubt is not None else ""
+        log(HELD, level="error", region=source, kind=stay.cause, why=stay.why, because=because)
+        data = {
+            "epoch": sitting.authority.epoch,
+            "kind": str(stay.cause),
+            "why": str(stay.why),
+            "because": because,
+        }
+        self._alerted = await self._append(sitting, NewEvent(HELD, source, self._name, data))
+
     async def _may_go_on(
-        self, sitting: Sitting, record: Authority, source: str, reason: Mapping[str, Any]
+        self, sitting: Sitting, record: Authority, source: str, cause: Cause, reason: Mapping[str, Any]
     ) -> bool:
-        """By the playbook's policy: at once, or after a proposal that nobody stopped in time."""
+        """By the playbook's policy for the cause: at once, or after a proposal that nobody stopped in time."""
         automation = self._playbook.thresholds.automation
-        if (vetoed := self._chronicle.noted(VETOED, source, record.epoch)) is not None:
+        vetoed = self._chronicle.noted(VETOED, source, record.epoch)
+        proposed = self._chronicle.proposed(source, record.epoch, cause)
+        heard = consenting.Heard(vetoed is not None, None if proposed is None else proposed.at)
+        answer = consenting.consent(automation, cause, heard, boottime())
+        if vetoed is not None:
             self._say(f"{source}: {vetoed.by} stopped it: {vetoed.reason}")
-            return False
-        if automation.region_unreachable == "automatic":
-            return True
-        proposed = self._chronicle.noted(PROPOSED, source, record.epoch)
-        if proposed is None:
+        elif answer is Consent.WAIT:
+            self._say(f"{source}: failover is proposed, and carried out unless somebody stops it")
+        elif answer is Consent.PROPOSE:
             data = {"epoch": record.epoch, "veto_seconds": automation.veto.total_seconds(), **reason}
             await self._append(sitting, NewEvent(PROPOSED, source, self._name, data))
-            return False
-        left = proposed.at + automation.veto.total_seconds() - boottime()
-        if left > 0:
-            self._say(f"{source}: failover is proposed, and carried out unless somebody stops it")
-        return left <= 0
+            log(PROPOSED, level="warning", region=source, **reason)
+        return answer is Consent.GO
 
     async def _decided(
         self,
@@ -215,12 +236,13 @@ class Leader:
         ):
             return
         log("failover.decided", level="warning", region=source, to=target, term=self.term, **reason)
-        self._start(source, target, {"trigger": dict(reason)}, overrides)
+        self._start(source, target, record.epoch, {"trigger": dict(reason)}, overrides)
 
     def _start(
         self,
         source: str,
         target: str,
+        epoch: int,
         context: Mapping[str, Any],
         overrides: Overrides = _NO_OVERRIDES,
     ) -> None:
@@ -236,6 +258,7 @@ class Leader:
                 context=context,
                 watcher=self._watcher(),
                 term=self.term,
+                epoch=epoch,
             )
         )
 
@@ -246,9 +269,8 @@ class Leader:
             self._say("nobody holds the right to write, and no failover was begun here: a person must look")
             return
         parameters = last.plan.parameters
-        self._start(
-            parameters["from"], parameters["to"], {"trigger": {"kind": "unfinished", "run": last.run}}
-        )
+        context = {"trigger": {"kind": "unfinished", "run": last.run}}
+        self._start(parameters["from"], parameters["to"], last.plan.epoch, context)
 
     async def _ended(self, run: asyncio.Task[RunState], sitting: Sitting) -> None:
         """What became of the run. A refusal or a failure is tried again, with growing patience."""
@@ -280,13 +302,6 @@ class Leader:
             return False
         return True
 
-    def _region_of(self, record: Authority) -> str | None:
-        holder = record.holder
-        for name, region in self._playbook.regions.items():
-            if holder is not None and region.postgres.instance == holder.instance:
-                return name
-        return None
-
     def _watcher(self) -> Watcher:
         return Watcher(
             on_start=lambda plan, run: log("run.started", run=run, title=plan.title, mode=plan.mode),
@@ -301,20 +316,3 @@ class Leader:
         if why != self.why:
             self.why = why
             log("leader.waits", why=why)
-
-
-def fresh(playbook: Playbook) -> float:
-    """For how long the last word of a site or of an agent counts, in seconds."""
-    probing = playbook.thresholds.probing
-    return _GAP_INTERVALS * (probing.interval + probing.timeout).total_seconds()
-
-
-def _shown(finding: Finding, heard: Mapping[str, Heard], region: str) -> dict[str, Any]:
-    """Who said what, for the record."""
-    said = {
-        site: each
-        for site, word in heard.items()
-        for each in word.word.get("testimonies", [])
-        if isinstance(each, Mapping) and each.get("region") == region
-    }
-    return {"finding": {**asdict(finding), "verdict": str(finding.verdict)}, "said": said}

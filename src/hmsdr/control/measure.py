@@ -6,6 +6,7 @@ a failover is decided on them. It changes nothing but the primary's heartbeat ro
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +14,10 @@ from datetime import UTC, datetime
 
 from hmsdr.drivers.errors import DriverError, PermanentError
 from hmsdr.drivers.postgres import Postgres
+
+_FRESH_SECONDS = 0.02
+"""How old the figures of a status may be: a hand-over waits for the newest, and asking many times a second is cheap."""
+_LOOK_SECONDS, _AT_ONCE_SECONDS = 0.5, 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Meter:
         self._sql = sql
         self._at = 0.0
         self._heartbeats = True
+        self._looking: asyncio.Task[Measured] | None = None
 
     def stream_gone(self) -> None:
         """The server is down: nothing streams."""
@@ -71,6 +77,17 @@ class Meter:
             else:
                 self.stream_gone()
         return self.last
+
+    async def glance(self, *, primary: bool) -> Measured:
+        """The last measurement, a fresh one when the server answers at once.
+
+        Whoever asks an agent about a database that is silent must not find the agent silent, too.
+        """
+        if self._looking is None or self._looking.done():
+            looking = self.measure(primary=primary, deadline=_LOOK_SECONDS, not_older_than=_FRESH_SECONDS)
+            self._looking = asyncio.create_task(looking)
+        done, _ = await asyncio.wait({self._looking}, timeout=_AT_ONCE_SECONDS)
+        return self._looking.result() if done else self.last
 
     async def beat(self, instance: str, deadline: float) -> None:
         """Write the primary's heartbeat; a database without the table does without."""

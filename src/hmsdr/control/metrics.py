@@ -59,6 +59,11 @@ class _Once(Collector):
                 "How far the standby is behind, in WAL",
                 replication["lag_bytes"] if follows else None,
             ),
+            (
+                "hmsdr_lost_slot_kept",
+                "Whether the rows that a failover would lose could be extracted afterwards",
+                status["lost_slot"]["name"] is not None if database["state"] == "primary" else None,
+            ),
             ("hmsdr_lease_held", "Whether this side holds the right to write", lease["held"]),
             ("hmsdr_lease_seconds_left", "Until the guard would kill the database", lease["seconds_left"]),
         ):

@@ -1,4 +1,4 @@
-"""What one site sees of both regions, and how it says so to the others. Looks and tells; it decides nothing.
+"""What one site sees of both regions and of the active one's services, and how it says so to the others. Looks and tells; it decides nothing.
 
 The looks stay here; the word for the council is their summary. A change of what is seen goes into the log.
 """
@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hmsdr.control.watch import KINDS, RegionWatch
+from hmsdr.control.proctable import boottime
+from hmsdr.control.services import ServicesWatch, critical, failing
+from hmsdr.control.watch import KINDS, RegionWatch, fresh
 from hmsdr.decide.outage import Sight, Watch
-from hmsdr.decide.testimony import Testimony
-from hmsdr.drivers.agent import AgentStatus
+from hmsdr.decide.testimony import Testimony, of_service
+from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.runbook.systems import Systems
 
 
@@ -23,6 +25,7 @@ class Observer:
         systems: the hospital.
         site: where we are.
         on_change: told when a region begins or ceases to be seen: region, from, to, evidence.
+        on_service: told when a critical service's clock starts or is set back: region, service, what is known.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Observer:
         systems: Systems,
         site: str,
         on_change: Callable[[str, Sight | None, Sight, Mapping[str, str]], None],
+        on_service: Callable[[str, str, Watch], None],
     ) -> None:
         self.site = site
         self._seen: dict[str, Sight] = {}
@@ -38,12 +42,16 @@ class Observer:
             region: RegionWatch(systems, region, site, self._noticing(region))
             for region in systems.playbook.regions
         }
+        self.services = ServicesWatch(systems, site, on_service)
+        self._fresh = fresh(systems.playbook)
+        self._critical = critical(systems.playbook)
 
     async def run(self) -> None:
         """Look, for ever."""
         async with asyncio.TaskGroup() as group:
             for watch in self.watches.values():
                 group.create_task(watch.run())
+            group.create_task(self.services.run())
 
     @property
     def looked(self) -> bool:
@@ -60,16 +68,35 @@ class Observer:
         return self.watches[region].told
 
     def word(self, life: str, number: int) -> dict[str, Any]:
-        """The word for the council: what is seen of each region now."""
+        """The word for the council: what is seen of each region, and of the active one's services, now."""
         return {
             "life": life,
             "number": number,
             "testimonies": [
                 said
                 for region, watch in self.watches.items()
-                if (said := _testimony(region, watch.watch)) is not None
+                if (said := _testimony(region, watch.watch, KINDS)) is not None
+            ],
+            "damage": [
+                {"region": region, "seen": seen}
+                for region in self.watches
+                if (seen := self._damage(region)) is not None
+            ],
+            # Apart from the regions: a controller of an older version must not take a service for one.
+            "services": [
+                {"service": service, **said}
+                for service in self._critical
+                if (watch := self.services.watches.get(service)) is not None
+                and (said := _testimony(str(self.services.region), watch, failing(watch))) is not None
             ],
         }
+
+    def _damage(self, region: str) -> bool | None:
+        """Whether the region's agent tells of damage; None when it told nothing that is fresh."""
+        told = self.told(region)
+        if told is None or told[1].health is None or boottime() - told[0] > self._fresh:
+            return None
+        return bool(told[1].health.signs)
 
     def _noticing(self, region: str) -> Callable[[Watch], None]:
         def noticed(watch: Watch) -> None:
@@ -81,7 +108,7 @@ class Observer:
         return noticed
 
 
-def _testimony(region: str, watch: Watch) -> dict[str, Any] | None:
+def _testimony(region: str, watch: Watch, kinds: frozenset[str]) -> dict[str, Any] | None:
     last = watch.last
     if last is None:
         return None
@@ -90,7 +117,7 @@ def _testimony(region: str, watch: Watch) -> dict[str, Any] | None:
         "region": region,
         "sight": str(last.sight),
         "lost_for": round(last.at - since, 3),
-        "kinds": sorted(KINDS) if last.sight is Sight.UNREACHABLE else [],
+        "kinds": sorted(kinds) if last.sight is Sight.UNREACHABLE else [],
         "evidence": dict(last.evidence),
     }
 
@@ -98,16 +125,31 @@ def _testimony(region: str, watch: Watch) -> dict[str, Any] | None:
 def testimonies(site: str, word: Mapping[str, Any], heard: float) -> list[Testimony]:
     """What `site` said, heard at `heard` on our clock. A word that is none, by another version say, says nothing."""
     try:
-        return [
-            Testimony(
-                site,
-                str(each["region"]),
-                Sight(each["sight"]),
-                float(each["lost_for"]),
-                frozenset(map(str, each["kinds"])),
-                heard,
-            )
-            for each in word["testimonies"]
+        regions = [_read(site, str(each["region"]), each, heard) for each in word["testimonies"]]
+        services = [
+            _read(site, of_service(str(each["service"]), str(each["region"])), each, heard)
+            for each in word.get("services", ())
         ]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return []
+    return [*regions, *services]
+
+
+def damage_heard(site: str, word: Mapping[str, Any], region: str) -> dict[str, bool | None]:
+    """Whether `site` heard of damage in `region` from its agent; None when it heard nothing, or says it otherwise."""
+    said = word.get("damage")
+    for each in said if isinstance(said, list) else ():
+        if isinstance(each, Mapping) and each.get("region") == region and isinstance(each.get("seen"), bool):
+            return {site: each["seen"]}
+    return {site: None}
+
+
+def _read(site: str, subject: str, said: Mapping[str, Any], heard: float) -> Testimony:
+    return Testimony(
+        site,
+        subject,
+        Sight(said["sight"]),
+        float(said["lost_for"]),
+        frozenset(map(str, said["kinds"])),
+        heard,
+    )

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,13 @@ from pathlib import Path
 from hmsdr.control import pgconf
 from hmsdr.control.proctable import MARK, boottime, database_processes, kill_database, start_time
 from hmsdr.control.unprivileged import Unprivileged
-from hmsdr.decide.lsn import parse_lsn
+from hmsdr.decide.lsn import format_lsn, parse_lsn
 from hmsdr.errors import FailedError
 
 _LOG_LIMIT = 32 * 1024 * 1024
 _TOOL_SECONDS = 20.0
+SEGMENT = 16 * 1024 * 1024
+WAL_ENDS = re.compile(r"(?:at|LSN) ([0-9A-F]+/[0-9A-F]+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,6 +39,15 @@ class ControlData:
     checkpoint: int
     redo: int
     timeline: int
+    reached_timeline: int = 0
+    """Up to which timeline its recovery has come; the checkpoint's may be older."""
+    segment: int = SEGMENT
+    """Size of a file of WAL, in bytes."""
+
+    @property
+    def newest_timeline(self) -> int:
+        """The timeline that it is on."""
+        return max(self.timeline, self.reached_timeline)
 
     @property
     def shut_down(self) -> bool:
@@ -65,6 +76,11 @@ class PostgresServer:
     def exists(self) -> bool:
         """Whether there is a data directory."""
         return (self.directory / "PG_VERSION").exists()
+
+    @property
+    def version(self) -> int:
+        """Its major version."""
+        return int((self.directory / "PG_VERSION").read_text())
 
     def pid(self) -> int | None:
         """The live postmaster's process id; None when there is none."""
@@ -184,41 +200,81 @@ class PostgresServer:
             checkpoint=parse_lsn(found["Latest checkpoint location"].strip()),
             redo=parse_lsn(found["Latest checkpoint's REDO location"].strip()),
             timeline=int(found["Latest checkpoint's TimeLineID"]),
+            reached_timeline=int(found["Min recovery ending loc's timeline"]),
+            segment=int(found["Bytes per WAL segment"]),
         )
 
-    async def end_of_wal(self, start: int, timeline: int) -> int | None:
+    def waldump(self, start: int, timeline: int, segment: int, end: int | None = None) -> list[str]:
+        """What pg_waldump is asked with: from `start` to `end` (bytes of WAL; None: all there is).
+
+        Files are named: left to itself it may ask one that is not written yet how large a file is.
+        """
+        first = self.segment(start, timeline, segment)
+        if end is None:
+            files = first.parent.glob(f"{timeline:08X}{'[0-9A-F]' * 16}")
+            last = max((path for path in files if path.name >= first.name and written(path)), default=first)
+            end = ((int(last.name[8:16], 16) << 32) // segment + int(last.name[16:], 16) + 1) * segment
+        else:
+            last = self.segment(end - 1, timeline, segment)
+        places = ["-s", format_lsn(start), "-e", format_lsn(end)]
+        return ["-p", str(first.parent), "-t", str(timeline), *places, first.name, last.name]
+
+    def segment(self, lsn: int, timeline: int, size: int) -> Path:
+        """The file of WAL with the byte `lsn`."""
+        number, each = lsn // size, (1 << 32) // size
+        return self.directory / "pg_wal" / f"{timeline:08X}{number // each:08X}{number % each:08X}"
+
+    async def end_of_wal(self, start: int, timeline: int, segment: int = SEGMENT) -> int | None:
         """Where the WAL of the dead server ends, read from `start` on; None when that cannot be told."""
-        place = f"{start >> 32:X}/{start & 0xFFFFFFFF:X}"
         with suppress(TimeoutError):
-            _, _, errors = await self.tool(
-                "pg_waldump", "-q", "-p", self.directory / "pg_wal", "-t", str(timeline), "-s", place
-            )
+            _, _, errors = await self.tool("pg_waldump", "-q", *self.waldump(start, timeline, segment))
             # "error in WAL record at 0/2D15A40: invalid record length at 0/2D15A78: …": the second is the end.
-            ends = re.findall(r"at ([0-9A-F]+/[0-9A-F]+)", errors)
+            # Where the next page is an old one's, it says so: "… unexpected pageaddr …, LSN 0/3000000, offset 0".
+            ends = WAL_ENDS.findall(errors)
             if ends:
                 return parse_lsn(ends[-1])
             if "could not find a valid record after" in errors:
                 return start
         return None
 
+    def beside(self, directory: Path) -> PostgresServer:
+        """The same programs for another data directory."""
+        return PostgresServer(directory, self._binaries, self.unprivileged, self._log)
+
+    def command(self, name: str, *arguments: str | Path) -> list[str]:
+        """How one of PostgreSQL's programs is started."""
+        return self.unprivileged.command(self._binaries / name, *arguments)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its programs find in their environment: they speak English."""
+        return {**os.environ, "LC_ALL": "C"}
+
     async def tool(
-        self, name: str, *arguments: str | Path, deadline: float = _TOOL_SECONDS
+        self,
+        name: str,
+        *arguments: str | Path,
+        deadline: float = _TOOL_SECONDS,
+        given: bytes = b"",
+        environment: Mapping[str, str] | None = None,
     ) -> tuple[int, str, str]:
-        """Run one of PostgreSQL's tools; gives exit status, output and errors.
+        """Run one of PostgreSQL's tools with `given` as its input and `environment` besides ours.
+
+        Gives exit status, output and errors.
 
         Raises:
             TimeoutError: it did not end within `deadline` seconds (it is killed).
         """
         process = await asyncio.create_subprocess_exec(
-            *self.unprivileged.command(self._binaries / name, *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
+            *self.command(name, *arguments),
+            stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**self.environment, **(environment or {})},
         )
         try:
             async with asyncio.timeout(deadline):
-                output, errors = await process.communicate()
+                output, errors = await process.communicate(given or None)
         except BaseException:
             with suppress(ProcessLookupError):
                 process.kill()
@@ -241,6 +297,15 @@ class PostgresServer:
             return int(lines[0]), int(lines[2])
         except (OSError, ValueError, IndexError):
             return None, None
+
+
+def written(file: Path) -> bool:
+    """Whether anything was written to a file of WAL; one that waits for its turn begins with zeros."""
+    try:
+        with file.open("rb") as content:
+            return content.read(2) not in (b"", b"\0\0")
+    except FileNotFoundError:
+        return False
 
 
 async def _gone(pid: int) -> None:

@@ -11,8 +11,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from hmsdr.control.controller import Controller
+from hmsdr.control.facets import Answer
 from hmsdr.control.proctable import boottime
-from hmsdr.decide.outage import Sight
+from hmsdr.decide.outage import Sight, Watch
 
 _READY, _NOT_READY = 200, 503
 
@@ -27,6 +28,9 @@ def site_application(controller: Controller) -> web.Application:
         status = _READY if controller.ready else _NOT_READY
         return web.json_response({"ready": controller.ready, **_shown(controller)}, status=status)
 
+    async def view(_: web.Request) -> web.Response:
+        return web.json_response(_viewed(controller))
+
     async def metrics(_: web.Request) -> web.Response:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Once(controller))
@@ -36,7 +40,13 @@ def site_application(controller: Controller) -> web.Application:
         )
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    for path, handler in (
+        ("/healthz", healthz),
+        ("/readyz", readyz),
+        ("/metrics", metrics),
+        ("/v1/view", view),
+    ):
+        app.router.add_get(path, handler)
     return app
 
 
@@ -49,7 +59,31 @@ def _shown(controller: Controller) -> dict[str, object]:
         "term": standing.term,
         "store_answered_seconds_ago": _age(standing.answered_at),
         "log_followed_to": standing.copied,
+        "waits": controller.waits,
         "sights": {region: controller.observer.sight(region) for region in controller.playbook.regions},
+    }
+
+
+def _viewed(controller: Controller) -> dict[str, object]:
+    """Everything that this site sees: what triggers, and what only tells."""
+    observer = controller.observer
+    return {
+        **_shown(controller),
+        "active": controller.view.active,
+        "regions": {region: _watched(each.watch) for region, each in observer.watches.items()},
+        "services": {service: _watched(watch) for service, watch in observer.services.watches.items()},
+        "systems": controller.view.as_json(),
+    }
+
+
+def _watched(watch: Watch) -> dict[str, object]:
+    """``clock_set_back`` is how often a clock that ran was, by a gap or by blindness."""
+    last = watch.last
+    return {
+        "sight": None if last is None else last.sight,
+        "lost_for": _age(watch.since),
+        "clock_set_back": watch.restarted,
+        "evidence": {} if last is None else dict(last.evidence),
     }
 
 
@@ -81,7 +115,35 @@ class _Once(Collector):
             for sight in Sight:
                 sights.add_metric([region, sight], float(controller.observer.sight(region) is sight))
         yield sights
+        yield from _of_view(controller)
         words = GaugeMetricFamily("hmsdr_site_word_age_seconds", "Age of a site's last word", labels=["site"])
         for site, age in standing.words.items():
             words.add_metric([site], age)
         yield words
+
+
+def _of_view(controller: Controller) -> Iterator[Metric]:
+    services = GaugeMetricFamily(
+        "hmsdr_service_sight",
+        "1 for what this site sees of a service of the active region",
+        labels=["service", "sight"],
+    )
+    for service, watch in controller.observer.services.watches.items():
+        for sight in Sight:
+            services.add_metric([service, sight], float(watch.last is not None and watch.last.sight is sight))
+    yield services
+    systems = GaugeMetricFamily(
+        "hmsdr_system_answer", "1 for how a system answers this site", labels=["region", "system", "answer"]
+    )
+    for (region, system), known in sorted(controller.view.known.items()):
+        for answer in Answer:
+            systems.add_metric([region, system, answer], float(known.seen.answer is answer))
+    yield systems
+    held = GaugeMetricFamily(
+        "hmsdr_failover_held",
+        "1 while something speaks for a failover and something holds it",
+        labels=["cause", "why"],
+    )
+    if (stay := controller.held_back) is not None and stay.cause is not None:
+        held.add_metric([stay.cause, stay.why.name.lower()], 1.0)
+    yield held

@@ -1,15 +1,18 @@
-"""What an agent tells of itself and its database: for controllers, for people, for whoever routes to it. Asks; changes nothing."""
+"""What an agent tells of itself and its database: for controllers, for people, for whoever routes to it. It measures, and changes nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hmsdr.control.agent import Agent
 from hmsdr.control.database import Role
+from hmsdr.drivers.errors import TemporaryError
 
-_ASK_SECONDS = 0.5
-_FRESH_SECONDS = 0.2
+if TYPE_CHECKING:
+    from hmsdr.control.agent import Agent
+
+_BOOT_SECONDS = 3.0
 
 
 async def status(agent: Agent) -> dict[str, Any]:
@@ -18,14 +21,16 @@ async def status(agent: Agent) -> dict[str, Any]:
     Raises:
         TemporaryError: it has just started and does not know yet what runs.
     """
-    await agent.taken_over()
-    database, state = agent.database, agent.memory.state
-    measured = database.meter.last
-    if database.role is not Role.STOPPED:
-        measured = await database.meter.measure(
-            primary=database.role is Role.PRIMARY, deadline=_ASK_SECONDS, not_older_than=_FRESH_SECONDS
-        )
-    running = database.server.pid() if database.role is not Role.STOPPED else None
+    try:
+        await asyncio.wait_for(agent.booted.wait(), _BOOT_SECONDS)
+    except TimeoutError as error:
+        raise TemporaryError(
+            f"looking at {agent.holder.instance}", "the agent is just taking it over", "Ask again in a moment"
+        ) from error
+    database, state, lease = agent.database, agent.memory.state, agent.lease
+    up, primary = database.role is not Role.STOPPED, database.role is Role.PRIMARY
+    measured = await database.meter.glance(primary=primary) if up else database.meter.last
+    running = database.server.pid() if up else None
     return {
         "region": agent.config.region,
         "instance": agent.holder.instance,
@@ -36,29 +41,32 @@ async def status(agent: Agent) -> dict[str, Any]:
             "pid": running,
             "lsn": measured.lsn,
             "timeline": measured.timeline,
-            "held": agent.held or None,
+            "held": database.held or None,
         },
         "replication": {
             "streaming": measured.streaming,
             "lag_seconds": measured.lag_seconds,
             "lag_bytes": measured.lag_bytes,
             "measured_at": measured.measured_at.isoformat() if measured.measured_at else None,
+            **agent.primary.status(),
         },
+        "lost_slot": agent.lost_slot.status(),
+        "damage": agent.inspection.told(),
         "fence": asdict(state.fence) if state.fence is not None else None,
         "lease": {
-            "held": agent.lease.seconds_left() > 0,
-            "epoch": agent.lease.epoch,
-            "seconds_left": round(agent.lease.seconds_left(), 3) if agent.lease.deadline else None,
+            "held": lease.seconds_left() > 0,
+            "epoch": lease.epoch,
+            "seconds_left": round(lease.seconds_left(), 3) if lease.deadline else None,
         },
     }
 
 
 def not_ready(agent: Agent) -> str:
     """Why its database serves nobody; empty when it runs, as a primary or as a standby."""
-    if not agent.knows:
+    if not agent.booted.is_set():
         return "the agent is just taking it over"
     if agent.database.role is Role.STOPPED:
-        return agent.held or f"the database is {state_name(agent)}"
+        return agent.database.held or f"the database is {state_name(agent)}"
     return ""
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hmsdr.decide.outage import Look, Sight, Watch, look
-from hmsdr.drivers.agent import AgentStatus
+from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError, PermanentError
 from hmsdr.drivers.http import HttpOutcome
 from hmsdr.drivers.postgres_questions import PostgresStatus
@@ -21,7 +21,8 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.systems import Systems
 
 _SERVED = range(200, 500)
-_GAP_INTERVALS = 4
+GAP_INTERVALS = 4
+"""Looks further apart than so many intervals do not join."""
 KINDS = frozenset({"ingress", "agent", "database"})
 """The kinds of path on which a region is looked at (FA-3)."""
 
@@ -68,7 +69,7 @@ class RegionWatch:
     ) -> None:
         self._systems = systems
         self._region = region
-        self._references = _references(systems.playbook, region, site)
+        self._references = references(systems.playbook, region, site)
         self._on_change = on_change
         self.told: tuple[float, AgentStatus] | None = None
         """What the region's agent said last, and when it was asked, on the boot-time clock."""
@@ -77,7 +78,7 @@ class RegionWatch:
         self._timeout = probing.timeout.total_seconds()
         self.watch = Watch(
             systems.playbook.thresholds.triggers.region_unreachable,
-            longest_gap=_GAP_INTERVALS * (probing.interval + probing.timeout),
+            longest_gap=timedelta(seconds=fresh(systems.playbook)),
         )
 
     async def until_lost(self) -> Trigger:
@@ -152,7 +153,13 @@ class RegionWatch:
         return any(answer.outcome is HttpOutcome.ANSWERED for answer in answers)
 
 
-def _references(playbook: Playbook, region: str, site: str | None) -> tuple[str, ...]:
+def fresh(playbook: Playbook) -> float:
+    """For how long the last word of a site or of an agent counts, in seconds."""
+    probing = playbook.thresholds.probing
+    return GAP_INTERVALS * (probing.interval + probing.timeout).total_seconds()
+
+
+def references(playbook: Playbook, region: str, site: str | None) -> tuple[str, ...]:
     """What a vantage point at `site` checks its own sight with: the other region's way in, and the other sites' controllers."""
     other = playbook.other_region(region)
     urls = [] if other == site else [f"{playbook.regions[other].ingress.url}/health"]
