@@ -89,6 +89,10 @@ class Action(ABC, Generic[ArgsT]):
         """Proof that the goal holds; asked again and again until the deadline. By default `check`."""
         return await self.check(context, args)
 
+    def later(self, args: ArgsT) -> str | None:  # noqa: ARG002 - for those that can be made up for
+        """The command that does it after a run that went on without it; None when there is none."""
+        return None
+
     @abstractmethod
     def manual(self, playbook: Playbook, args: ArgsT) -> Manual:
         """What a person would do by hand."""

@@ -31,7 +31,7 @@ def _named(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-SHIPPED = ("regional-failover", "database-failover", "cache-failover", "service-failover")
+SHIPPED = ("regional-failover", "database-failover", "database-follow", "cache-failover", "service-failover")
 
 
 class RunbookError(PlaybookError):
@@ -112,6 +112,11 @@ class Runbook:
     def finding(self, keys: Keys, found: str, allowed: str, remedy: str = "") -> Finding:
         """A finding at `keys` with its line."""
         return Finding(keys, found, allowed, remedy, mark=self._node.locate(keys))
+
+    def mentions(self, *names: str) -> bool:
+        """Whether any of its texts or arguments refers to one of these values."""
+        text = self.definition.model_dump_json(by_alias=True)
+        return any(f"${{{name}}}" in text for name in names)
 
     def refuse(self, findings: list[Finding]) -> None:
         """Raise all of `findings`, if there are any."""

@@ -32,8 +32,18 @@ def freeze(
     *,
     mode: Mode,
     epoch: int,
+    users: str | None = None,
 ) -> Plan:
     """The plan.
+
+    Args:
+        runbook: what is to be frozen.
+        playbook: the hospital's.
+        catalogue: the actions there are.
+        parameters: by name.
+        mode: which of its steps are meant.
+        epoch: the present one.
+        users: the region that users are sent to, ``${users}``; None when that is not known: then the home region.
 
     Raises:
         RefusedError: a parameter is missing, unknown, or names no region or service of the playbook.
@@ -41,10 +51,17 @@ def freeze(
     """
     definition = runbook.definition
     _check_parameters(runbook, playbook, parameters)
-    values: dict[str, Any] = {**parameters, "epoch": epoch, "next_epoch": epoch + 1, "mode": mode}
+    values: dict[str, Any] = {
+        **_regions(playbook, parameters, users or playbook.home_region),
+        **parameters,
+        "epoch": epoch,
+        "next_epoch": epoch + 1,
+        "mode": mode,
+    }
     findings: list[Finding] = []
     resolver = _Resolver(runbook, playbook, catalogue, values=values, mode=mode, findings=findings)
     title = resolver.text(("title",), definition.title)
+    purpose = resolver.text(("purpose",), definition.purpose)
     stages = []
     previous: tuple[str, ...] = ()
     for number, stage in enumerate(definition.stages):
@@ -61,6 +78,7 @@ def freeze(
     return Plan(
         runbook=definition.runbook,
         title=title,
+        purpose=purpose,
         mode=mode,
         parameters=dict(parameters),
         epoch=epoch,
@@ -69,6 +87,14 @@ def freeze(
         stages=tuple(_without_empty(stages)),
         rollback=rollback,
     )
+
+
+def _regions(playbook: Playbook, parameters: Mapping[str, str], users: str) -> dict[str, str]:
+    """The regions that a runbook may name without being given them: where users are, and each time the other one."""
+    found = {"users": users, "idle": playbook.other_region(users)}
+    if "region" in parameters:
+        found["other"] = playbook.other_region(parameters["region"])
+    return found
 
 
 def _without_empty(stages: list[PlannedStage]) -> Iterator[PlannedStage]:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from hmsdr.decide.gates import Gate, evaluate, refusing
-from hmsdr.drivers.errors import DriverError
+from hmsdr.decide.authority import Holder
+from hmsdr.decide.gates import Gate, LagSeen, evaluate, refusing
 from hmsdr.errors import RefusedError
 from hmsdr.log.events import Event
 from hmsdr.log.opening import open_store
@@ -23,7 +23,8 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import freeze
-from hmsdr.runbook.observe import mode_of, observations
+from hmsdr.runbook.observe import cache_mode_of, mode_of, observations, sent_to
+from hmsdr.runbook.outage_clock import SEEN_AT
 from hmsdr.runbook.place import runners_place
 from hmsdr.runbook.plan import Mode, Plan
 from hmsdr.runbook.runner import Runner
@@ -33,6 +34,8 @@ from hmsdr.runbook.systems import Systems
 REGIONAL = "regional-failover"
 GRANT = "authority.grant"
 """The action that gives the right to write to another instance."""
+PROMOTE_CACHE = "redis.promote"
+"""The one that makes a Redis the primary: without a grant beside it, the cache moves alone."""
 _PROBE_SECONDS = 3.0
 
 
@@ -42,6 +45,8 @@ class Prepared:
 
     plan: Plan
     gates: tuple[Gate, ...]
+    source_seen_at: datetime | None = None
+    """When anything of a source that does not answer was last seen: from then on users may have been without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +86,21 @@ async def prepare(
     record = await systems.authority.read_authority()
     catalogue = installed()
 
+    users: str | None = None
+
     def frozen(mode: Mode, epoch: int) -> Plan:
-        return freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch)
+        return freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users)
 
     # Frozen once before anything is asked, so that wrong names are refused at once.
     plan = frozen("unplanned", record.epoch)
     _refuse_way_back(plan, playbook)
-    if GRANT not in {step.action for step in plan.steps()}:
-        return Prepared(plan, ())
+    if found.mentions("users", "idle"):
+        users = next(iter(await sent_to(systems)), _region_of(playbook, record.holder))
+    actions = {step.action for step in plan.steps()}
+    if GRANT not in actions:
+        alone = PROMOTE_CACHE in actions and parameters.get("from") in playbook.regions
+        mode = await cache_mode_of(systems, parameters["from"]) if alone else "unplanned"
+        return Prepared(frozen(mode, record.epoch), ())
     if not {"from", "to"} <= parameters.keys():
         raise RefusedError(
             f"planning {runbook}",
@@ -99,7 +111,7 @@ async def prepare(
     holder, epoch = record.holder, record.epoch
     if holder is not None and holder.instance == playbook.regions[target].postgres.instance:
         status = await systems.postgres(target).status(deadline=_PROBE_SECONDS)
-        if status.in_recovery is not True and not await _leads_to(systems, source):
+        if status.in_recovery is not True and source not in await sent_to(systems):
             raise RefusedError(
                 f"planning {runbook} from {source} to {target}",
                 f"{target} holds the right to write already (epoch {record.epoch})",
@@ -110,16 +122,24 @@ async def prepare(
         epoch -= 1
     plan = frozen(await mode_of(systems, source), epoch)
     seen = await observations(systems, source, target, _way_back(plan))
-    return Prepared(plan, evaluate(seen, playbook.thresholds.gates))
+    gates = evaluate(seen, playbook.thresholds.gates)
+    return Prepared(plan, gates, _source_seen_at(seen.lag) if plan.mode == "unplanned" else None)
 
 
-async def _leads_to(systems: Systems, region: str) -> bool:
-    """Whether the public record sends users to `region`; what cannot be asked is no reason to go on."""
-    try:
-        weights = await systems.dns().weights(deadline=_PROBE_SECONDS)
-    except DriverError:
-        return False
-    return region in weights and weights[region].weight > 0
+def _source_seen_at(lag: LagSeen | None) -> datetime | None:
+    if lag is None:
+        return None
+    return datetime.now(UTC) - min(lag.age, lag.gap.age if lag.gap is not None else lag.age)
+
+
+def _region_of(playbook: Playbook, holder: Holder | None) -> str | None:
+    """The region of the database that holds the right to write."""
+    held = (
+        name
+        for name, region in playbook.regions.items()
+        if holder and region.postgres.instance == holder.instance
+    )
+    return next(held, None)
 
 
 def _refuse_way_back(plan: Plan, playbook: Playbook) -> None:
@@ -138,7 +158,10 @@ def _way_back(plan: Plan) -> str | None:
         return None
     back = plan.rollback.parameters
     where = f"from {back['from']} to {back['to']}" if {"from", "to"} <= back.keys() else ""
-    return f"{plan.rollback.runbook} {where}; before the right is taken away, undo of each step"
+    first = ""
+    if plan.mode == "unplanned" and "to" in back:
+        first = f", once {back['to']} follows again (`hmsdr run start database-follow region={back['to']}`)"
+    return f"{plan.rollback.runbook} {where}{first}; before the right is taken away, undo of each step"
 
 
 async def launch(
@@ -209,27 +232,38 @@ async def begin(
     context: Mapping[str, Any] | None = None,
     watcher: Watcher = Watcher(),
     term: int | None,
+    epoch: int | None = None,
 ) -> RunState:
     """The same for who has the runner's place already; `term` is the one to write under, None begins one.
 
+    With an `epoch` it was decided under that one, and is void under any other.
+
     Raises:
-        RefusedError: as for `launch`.
+        RefusedError: as for `launch`, or the epoch is another one now.
         StoreError: as for `launch`.
     """
     refuse_unfinished(await store.read())
     prepared = await prepare(systems.playbook, systems, parameters, runbook=runbook)
+    if epoch is not None and prepared.plan.epoch != epoch:
+        raise RefusedError(
+            "starting the run",
+            f"it was decided under epoch {epoch}, and the plan would be for epoch {prepared.plan.epoch}: void",
+            "Nothing is to be done: what is decided now is decided from what is seen now",
+        )
     watcher.on_gates(prepared.gates)
     refuse_gates(prepared.gates, overrides.gates)
     name = new_run_name()
     watcher.on_start(prepared.plan, name)
     runner = _runner(store, systems, name, watcher, term)
-    return await runner.start(prepared.plan, by, _recorded(prepared.gates, overrides, context or {}))
+    return await runner.start(prepared.plan, by, _recorded(prepared, overrides, context or {}))
 
 
-def _recorded(gates: Sequence[Gate], overrides: Overrides, context: Mapping[str, Any]) -> dict[str, Any]:
+def _recorded(prepared: Prepared, overrides: Overrides, context: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept with the run besides its plan."""
+    seen_at = prepared.source_seen_at
     return {
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [asdict(gate) for gate in prepared.gates],
+        SEEN_AT: None if seen_at is None else seen_at.isoformat(),
         "overrides": [
             {"gate": gate, "reason": overrides.reason, "by": overrides.by} for gate in overrides.gates
         ],

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from hmsdr.decide.gates import BackupSeen, GateName, LagSeen, Observations
+from hmsdr.decide.gates import BackupSeen, GapSeen, GateName, LagSeen, Observations
+from hmsdr.decide.soundness import Doubt, doubt
+from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError
 from hmsdr.drivers.kubernetes import Deployment, Node
 from hmsdr.drivers.postgres_questions import PostgresStatus
@@ -33,10 +35,25 @@ async def mode_of(systems: Systems, source: str) -> Mode:
     return "planned" if writes and not isinstance(agent, DriverError) else "unplanned"
 
 
+async def cache_mode_of(systems: Systems, source: str) -> Mode:
+    """Planned when the Redis to be left still answers as a primary: then the other one can follow it first."""
+    found = await _try(systems.redis(source).info_replication(deadline=_PROBE_SECONDS))
+    return "planned" if not isinstance(found, DriverError) and found.role == "master" else "unplanned"
+
+
+async def sent_to(systems: Systems) -> tuple[str, ...]:
+    """The regions that the public record sends users to, most first; none when that cannot be asked."""
+    weights = await _try(systems.dns().weights(deadline=_PROBE_SECONDS))
+    if isinstance(weights, DriverError):
+        return ()
+    known = [name for name in systems.playbook.regions if name in weights and weights[name].weight > 0]
+    return tuple(sorted(known, key=lambda name: -weights[name].weight))
+
+
 async def observations(systems: Systems, source: str, target: str, rollback: str | None) -> Observations:
     """Everything the four gates need, asked at once."""
     health, lag, backup = await asyncio.gather(
-        _health(systems, target), _lag(systems, source, target), newest_backup(systems, source)
+        _health(systems, source, target), _lag(systems, source, target), newest_backup(systems, source)
     )
     problems = [
         (name, str(seen))
@@ -55,10 +72,11 @@ async def observations(systems: Systems, source: str, target: str, rollback: str
     )
 
 
-async def _health(systems: Systems, target: str) -> tuple[bool, str]:
-    status, agent, nodes, deployments, record = await asyncio.gather(
+async def _health(systems: Systems, source: str, target: str) -> tuple[bool, str]:
+    status, agent, left, nodes, deployments, record = await asyncio.gather(
         _database(systems, target),
         _try(systems.agent(target).status(deadline=_PROBE_SECONDS)),
+        _try(systems.agent(source).status(deadline=_PROBE_SECONDS)),
         _try(systems.kubernetes(target).nodes(deadline=_PROBE_SECONDS)),
         _try(systems.kubernetes(target).deployments(deadline=_PROBE_SECONDS)),
         systems.authority.read_authority(),
@@ -70,6 +88,10 @@ async def _health(systems: Systems, target: str) -> tuple[bool, str]:
         f"agent {agent.found if isinstance(agent, DriverError) else 'answers'}",
         f"Kubernetes {nodes.found if isinstance(nodes, DriverError) else _nodes(nodes)}",
     ]
+    # Once it holds the right, going back is another failover: this one is finished.
+    damaged = "" if holds else _damage(agent, left)
+    if damaged:
+        parts.append(damaged)
     idle = [] if isinstance(deployments, DriverError) else _without_pods(systems, deployments)
     if idle:
         parts.append(f"no ready pod of {', '.join(idle)}")
@@ -77,12 +99,26 @@ async def _health(systems: Systems, target: str) -> tuple[bool, str]:
         status.reachable
         and (status.in_recovery is True or holds)
         and not isinstance(agent, DriverError)
+        and not damaged
         and not isinstance(nodes, DriverError)
         and any(node.ready for node in nodes)
         and not isinstance(deployments, DriverError)
         and not idle
     )
     return healthy, "; ".join(parts)
+
+
+def _damage(target: AgentStatus | DriverError, source: AgentStatus | DriverError) -> str:
+    """What speaks against the target's data, in words; empty when nothing does that anybody told."""
+    if isinstance(target, DriverError):
+        return ""
+    primary = None if isinstance(source, DriverError) else source.health
+    found = doubt(target.health, target.database.lsn, primary)
+    if found is None:
+        return ""
+    health = primary if found is Doubt.UNCHECKED else target.health
+    signs = () if health is None else health.signs
+    return f"{found}: {', '.join(f'{sign.kind} in {sign.where} since {sign.since}' for sign in signs)}"
 
 
 def _without_pods(systems: Systems, deployments: Sequence[Deployment]) -> list[str]:
@@ -111,12 +147,16 @@ async def _lag(systems: Systems, source: str, target: str) -> LagSeen | DriverEr
     if isinstance(agent, DriverError):
         return agent
     seen = agent.replication
-    if seen.measured_at is None:
-        return None
     answers = primary.reachable and primary.in_recovery is False
+    gap = None
+    if seen.primary_lsn is not None and seen.primary_seen_at is not None and agent.database.lsn is not None:
+        ahead = max(0, seen.primary_lsn - agent.database.lsn)
+        gap = GapSeen(ahead, datetime.now(UTC) - seen.primary_seen_at)
+    if seen.measured_at is None:
+        return None if gap is None else LagSeen(None, None, live=False, age=gap.age, gap=gap)
     age = datetime.now(UTC) - seen.measured_at
     live = seen.streaming and answers
-    return LagSeen(seen.lag_seconds, seen.lag_bytes, live=live, age=age, primary_answers=answers)
+    return LagSeen(seen.lag_seconds, seen.lag_bytes, live=live, age=age, primary_answers=answers, gap=gap)
 
 
 async def newest_backup(systems: Systems, source: str) -> BackupSeen | DriverError | None:

@@ -69,6 +69,7 @@ class Plan(Model):
 
     runbook: str
     title: str
+    purpose: str = ""
     mode: Mode
     parameters: dict[str, str]
     epoch: int

@@ -12,12 +12,12 @@ import pytest_asyncio
 import yaml
 from hospital import free_network, until
 
-from hmsdr.drivers.errors import TemporaryError
+from hmsdr.drivers.errors import PermanentError, TemporaryError
 from hmsdr.lab.binaries import find
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.runbook.action import StepContext
-from hmsdr.runbook.actions.cache import PromoteRedis, RedisReady
+from hmsdr.runbook.actions.cache import PromoteRedis, RedisReady, ReplicateArgs, ReplicateRedis
 from hmsdr.runbook.actions.database import RegionArgs
 from hmsdr.runbook.systems import Systems
 
@@ -77,6 +77,19 @@ async def test_a_replica_is_ready_although_its_primary_is_gone(systems: Systems)
 async def test_a_redis_that_does_not_answer_is_said_to_be_silent(systems: Systems) -> None:
     with pytest.raises(TemporaryError):
         await RedisReady().check(context(systems), RegionArgs(region=EAST))
+
+
+@pytest.mark.req("RD-1")
+async def test_nobody_follows_a_redis_that_is_silent_or_follows_itself_and_that_is_said_at_once(
+    systems: Systems,
+) -> None:
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TemporaryError):
+        await ReplicateRedis().act(context(systems), ReplicateArgs(region=WEST, primary=EAST))
+    with pytest.raises(PermanentError, match=f"cache-failover from={EAST} to={WEST}"):
+        await ReplicateRedis().act(context(systems), ReplicateArgs(region=EAST, primary=WEST))
+    assert asyncio.get_running_loop().time() - began < 3
+    assert await systems.redis(WEST).role(deadline=1) == "slave"
 
 
 def test_by_hand_it_is_one_line(tmp_path: Path, systems: Systems) -> None:

@@ -25,7 +25,7 @@ from hmsdr.decide.authority import (
 )
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.decide.takeover import Takeover, answered, enough, handover, left
-from hmsdr.drivers.agent import AgentStatus
+from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.log.store import AuthorityStore
 from hmsdr.playbook.base import Model
@@ -34,7 +34,8 @@ from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext,
 
 _ASK_AGAIN_SECONDS = 0.2
 _REPLAY_SECONDS = 5.0
-_REPLAY_PAUSE = 0.05
+_REPLAY_PAUSE = 0.01
+"""Writers wait: the last records arrive within milliseconds of the stop."""
 
 
 class FreeArgs(Model):
@@ -82,6 +83,7 @@ class FreeAuthority(Action[FreeArgs]):
             "proof": "receipt" if isinstance(proof, Receipt) else "lease waited out",
             "seconds": round(loop.time() - since, 4),
             "clean": to is not None,
+            "last_lsn": format_lsn(proof.last_lsn) if isinstance(proof, Receipt) and proof.last_lsn else None,
             "handover_lsn": None if freed.handover_lsn is None else format_lsn(freed.handover_lsn),
         }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from hmsdr.drivers.errors import PermanentError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext
@@ -104,12 +105,25 @@ class ReplicateRedis(Action[ReplicateArgs]):
         )
 
     async def act(self, context: StepContext, args: ReplicateArgs) -> Mapping[str, Any]:
-        """REPLICAOF."""
+        """REPLICAOF, when there is a primary to follow: two replicas of each other would serve nobody."""
         primary = context.systems.playbook.regions[args.primary].redis
+        found = await context.systems.redis(args.primary).info_replication(
+            deadline=context.remaining(at_most=2)
+        )
+        if found.role != "master":
+            raise PermanentError(
+                f"making Redis of {args.region} follow that of {args.primary}",
+                f"that one is no primary (role {found.role})",
+                f"Promote it first: `hmsdr run start cache-failover from={args.region} to={args.primary}` does both",
+            )
         await context.systems.redis(args.region).replicate_from(
             primary.host, primary.port, deadline=context.remaining()
         )
         return {}
+
+    def later(self, args: ReplicateArgs) -> str:
+        """Redis is moved there once more: it may be lost, and then there is one primary."""
+        return f"hmsdr run start cache-failover from={args.region} to={args.primary}"
 
     def manual(self, playbook: Playbook, args: ReplicateArgs) -> Manual:
         """By hand."""

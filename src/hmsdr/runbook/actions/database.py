@@ -15,6 +15,7 @@ from hmsdr.drivers.errors import DriverError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
+from hmsdr.runbook.gap import known_gap
 
 _PROBE_SECONDS = 1.5
 _HTTP_OK = 200
@@ -270,14 +271,18 @@ class FollowPrimary(Action[FollowArgs]):
             slot, deadline=context.remaining(at_most=5)
         )
         primary = regions[args.primary].postgres
-        await systems.agent(args.region).follow(
+        answer = await systems.agent(args.region).follow(
             epoch=args.epoch,
             primary_host=primary.host,
             primary_port=primary.port,
             slot=slot,
             deadline=context.remaining(),
         )
-        return {"slot": slot, "slot_made": made}
+        return {"slot": slot, "slot_made": made, "rewound": answer.rewound, "lost": answer.lost}
+
+    def later(self, args: FollowArgs) -> str:
+        """The shipped runbook for just this."""
+        return f"hmsdr run start database-follow region={args.region}"
 
     def manual(self, playbook: Playbook, args: FollowArgs) -> Manual:
         """By hand."""
@@ -294,16 +299,18 @@ class FollowPrimary(Action[FollowArgs]):
             expected="one row, state streaming",
             troubleshooting=(
                 "The slot exists already: that is fine, go on.",
+                "Refused, not all rows are known: what it committed alone would be gone. docs/agent.md, 'What was lost'.",
                 "It does not stream and logs 'requested timeline is not a child': it diverged; recover the region.",
             ),
         )
 
 
 class VerifyArgs(Model):
-    """Prove the primary of `region`; `tables` are counted, by default those of all services."""
+    """Prove the primary of `region`; `tables` are counted, by default those of all services. `follower` must stream."""
 
     region: RegionName
     tables: tuple[str, ...] = ()
+    follower: RegionName | None = None
 
     def chosen(self, playbook: Playbook) -> tuple[str, ...]:
         """The tables that are counted."""
@@ -329,9 +336,16 @@ class VerifyDatabase(Action[VerifyArgs]):
         followers = await postgres.replication(deadline=deadline)
         slots = await postgres.slots(deadline=deadline)
         damage = await postgres.integrity(deadline=deadline)
+        gap = await known_gap(context, args.region)
+        wanted = f"undamaged data ({damage.checksum_failures} pages whose checksum failed)"
+        followed = True
+        if args.follower is not None:
+            name = context.systems.playbook.regions[args.follower].postgres.instance
+            followed = (name, "streaming") in {(item.name, item.state) for item in followers}
+            wanted = wanted if followed else f"{name} to stream from {args.region}"
         return Check(
             # An invalid index is work for tomorrow: the rows are all there.
-            damage.checksum_failures == 0,
+            damage.checksum_failures == 0 and followed,
             {
                 "checksum_failures": damage.checksum_failures,
                 "invalid_indexes": damage.invalid_indexes,
@@ -340,8 +354,9 @@ class VerifyDatabase(Action[VerifyArgs]):
                 "timeline": status.timeline,
                 "counts": counts,
                 "followers": [f"{item.name} {item.state}" for item in followers],
+                **gap,
             },
-            f"undamaged data ({damage.checksum_failures} pages whose checksum failed)",
+            wanted,
         )
 
     async def act(self, context: StepContext, args: VerifyArgs) -> Mapping[str, Any]:  # noqa: ARG002
