@@ -128,6 +128,31 @@ async def test_every_site_has_the_log_word_for_word(council_lab: Layout, store: 
         await copy.close()
 
 
+@pytest.mark.req("FA-1")
+async def test_every_site_sees_everything_that_the_hospital_stands_on(council_lab: Layout) -> None:
+    lab = council_lab
+    wanted = {
+        (EAST, name) for name in ("database", "slots", "redis", "kubernetes", "agent", "backup", "alerts")
+    } | {(WEST, name) for name in ("database", "redis", "kubernetes", "agent")}
+
+    async def all_well(site: str) -> bool | None:
+        where = lab.sites[site]["controller"]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{where}/v1/view") as response:
+            found = await response.json()
+        last.update({site: found})
+        answers = {(each["region"], each["system"]): each["answer"] for each in found["systems"]}
+        served = {name for name, each in found["services"].items() if each["sight"] == "reachable"}
+        well = {key for key, answer in answers.items() if answer in ("well", "slow")}
+        return True if well == wanted and len(served) == 5 and found["active"] == EAST else None
+
+    last: dict[str, Any] = {}
+    for site in SITES:
+        try:
+            await until(f"{site} sees all well", lambda site=site: all_well(site), 60)  # type: ignore[misc]
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {last.get(site)}") from None
+
+
 async def test_a_controller_stops_cleanly_and_tells_its_figures(council_lab: Layout) -> None:
     lab = council_lab
     where = lab.sites[WITNESS]["controller"]
@@ -138,6 +163,8 @@ async def test_a_controller_stops_cleanly_and_tells_its_figures(council_lab: Lay
             assert response.status == 200
     assert f'hmsdr_region_sight{{region="{EAST}",sight="reachable"}} 1.0' in said
     assert "hmsdr_controller_leads" in said
+    assert f'hmsdr_system_answer{{answer="well",region="{EAST}",system="database"}} 1.0' in said
+    assert 'hmsdr_service_sight{service="patient",sight="reachable"} 1.0' in said
     assert f'hmsdr_site_word_age_seconds{{site="{EAST}"}}' in said
     ours = end(lab, WITNESS, signal.SIGTERM)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -126,6 +127,9 @@ async def test_a_region_that_dies_is_replaced_and_never_do_two_write(fresh_lab: 
     recent = {name for name, at in east.acknowledged if at > last - 2}
     assert lost <= recent, "more was lost than the last moments of an asynchronous standby"
     assert state.record("promotion/redis").observed["role"] == "master"
+    known = state.record("validation/database").observed
+    assert known["known_gap_bytes"] >= 0
+    assert 0 <= known["known_gap_age_seconds"] < 60
     # The dead region comes back: its database must not come up writable (SAFETY rule 6).
     probe = Writer(lab, EAST)
     task = asyncio.create_task(probe.run())
@@ -136,6 +140,19 @@ async def test_a_region_that_dies_is_replaced_and_never_do_two_write(fresh_lab: 
     probe.stopping = True
     await asyncio.wait_for(task, 20)
     assert not probe.acknowledged
+    assert lost <= await asyncio.to_thread(reconciled, lab, EAST), "acknowledged, lost, and in no file"
+
+
+def reconciled(layout: Layout, region: str) -> set[str]:
+    """The patients in the files of what `region` committed alone."""
+    shown = hmsdr("reconcile", region, "--json", lab=layout)
+    assert shown.status == 0, shown
+    found = shown.json()
+    files = [Path(found["directory"]) / lost["file"] for lost in found["lost"] if lost["file"]]
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return {
+        row["new"]["id"] for row in rows if (row["table"], row["operation"]) == ("public.patients", "insert")
+    }
 
 
 @pytest.mark.req("DB-1")

@@ -15,6 +15,10 @@ PACKAGES = {
     "redis-cli": "redis-tools",
     "prometheus": "prometheus",
     "etcd": "etcd-server",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
     "kubectl": "kubernetes-client (Debian 13, Ubuntu: `snap install kubectl --classic`, or dl.k8s.io)",
     "postgres": POSTGRES_PACKAGES,
 }

@@ -86,15 +86,20 @@ class Component:
         if self._again is not None:
             self._again.cancel()
 
-    async def until_ready(self, seconds: float) -> None:
+    async def until_ready(self, seconds: float, *, however_often: bool = False) -> None:
         """Wait until it is ready.
+
+        Args:
+            seconds: for how long.
+            however_often: it may end meanwhile, and is started again: controllers are crash-only.
 
         Raises:
             FailedError: it was not within `seconds`, or it ended; the end of its log is in the text.
         """
         ends = time.monotonic() + seconds
         while not await self.server.ready():
-            if self.pid is None or time.monotonic() > ends:
+            ended = self.pid is None and not however_often
+            if ended or time.monotonic() > ends:
                 found = "it ended" if self.pid is None else f"it is not ready after {seconds:g} s"
                 raise FailedError(
                     f"starting {self.server.key}", f"{found}: {self.last_words()}", "See its log"

@@ -64,6 +64,8 @@ def _etcd(site: Site, sites: Mapping[str, Site]) -> Server:
         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
         "--initial-cluster", peers, "--initial-cluster-token", "hmsdr-lab", "--initial-cluster-state", "new",
         "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
+        # A member that comes back from behind a cut must not depose a leader that a majority has.
+        "--pre-vote=true",
         "--auto-compaction-mode", "revision", "--auto-compaction-retention", "1000",
         "--log-level", "warn", "--logger", "zap", "--snapshot-count", "10000",
     )  # fmt: skip

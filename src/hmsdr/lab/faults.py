@@ -11,7 +11,9 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from hmsdr.errors import FailedError, RefusedError
@@ -24,14 +26,18 @@ from hmsdr.playbook.findings import nearest
 
 KILL_SECONDS = 5.0
 _HOLD_PAUSE = 0.25
+_POSTMASTER_PAUSE = 0.02
 _LOOKS = 2
+CONTROL_PLANE = "control-plane-down"
 FAULTS = {
     "region-down": "every process of a region at once, database backends included",
     "database-killed": "a region's PostgreSQL with all its backends; its agent lives on",
     "redis-killed": "a region's Redis",
     "service-killed": "all pods of one service in a region",
+    CONTROL_PLANE: "every controller and every member of etcd, at all sites, in a lab with --ha",
 }
 """Name to what dies."""
+_COUNCIL = ("etcd", "controller")
 
 REDIS = ("redis-server", "redis-check-rdb", "valkey-server")
 
@@ -82,7 +88,9 @@ class Faults:
         """
         region = region or next(iter(self._layout.regions))
         check(self._layout, fault, region, service)
-        if fault == "region-down":
+        if fault == CONTROL_PLANE:
+            killed = await self._kill(self._control_plane())
+        elif fault == "region-down":
             for component in self._components.values():
                 if component.server.region == region:
                     component.hold()
@@ -101,7 +109,8 @@ class Faults:
             raise FailedError(
                 f"breaking {region} with {fault}", f"{killed.survivors} processes are alive", "Try again"
             )
-        if hold and fault != "region-down":
+        # An agent starts a standby that dies again at once, so a database is held down in any case.
+        if (hold or fault == "database-killed") and fault not in ("region-down", CONTROL_PLANE):
             self._holding.append(asyncio.create_task(self._hold(fault, region, service)))
         return {**asdict(killed), "region": region, "what": FAULTS[fault]}
 
@@ -127,6 +136,14 @@ class Faults:
     def _save(self) -> None:
         (self._layout.directory / "faults.json").write_text(json.dumps(self.list(), indent=2) + "\n")
 
+    def _control_plane(self) -> Callable[[LabProcess], bool]:
+        """Its processes; from now on the supervisor leaves them dead."""
+        parts = [each for each in self._components.values() if each.server.key.split()[0] in _COUNCIL]
+        pids = {part.pid for part in parts}
+        for part in parts:
+            part.hold()
+        return lambda process: process.pid in pids
+
     async def _wanted(self, fault: str, region: str, service: str | None) -> Callable[[LabProcess], bool]:
         here = self._layout.regions[region]
         if fault == "database-killed":
@@ -141,7 +158,10 @@ class Faults:
 
     async def _hold(self, fault: str, region: str, service: str | None) -> None:
         while True:
-            await asyncio.sleep(_HOLD_PAUSE)
+            if fault == "database-killed":
+                await _postmaster(self._layout.regions[str(region)].postgres_data)
+            else:
+                await asyncio.sleep(_HOLD_PAUSE)
             await self._kill(await self._wanted(fault, region, service))
 
 
@@ -172,6 +192,16 @@ def check(layout: Layout, fault: str, region: str, service: str | None) -> None:
         raise RefusedError(
             f"breaking {region} with {fault}", "--service belongs to service-killed", "Leave it out"
         )
+
+
+async def _postmaster(data: Path) -> None:
+    """Wait until a server runs on `data`: looked for often, because a standby streams within half a second."""
+    while True:
+        await asyncio.sleep(_POSTMASTER_PAUSE)
+        with suppress(OSError, ValueError):
+            pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+            if Path(f"/proc/{pid}/cwd").samefile(data):
+                return
 
 
 def _kill_until_gone(layout: Layout, wanted: Callable[[LabProcess], bool]) -> Killed:

@@ -42,7 +42,7 @@ class Healing:
         for component in self._components.values():
             component.start()
         for component in self._components.values():
-            await component.until_ready(HEAL_SECONDS)
+            await component.until_ready(HEAL_SECONDS, however_often=True)
         for fault, region in broken:
             if fault == "database-killed":
                 await asyncio.to_thread(self._restart_agent, region)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
+from pathlib import Path
 
 from hmsdr.control import programs
 from hmsdr.lab.layout import NAMESPACE, PROMETHEUS_NAME, PUBLIC_NAME, ZONE, Endpoint, Layout, RegionLayout
@@ -17,8 +19,9 @@ _POSTGRES, _REDIS, _HTTPS = 5432, 6379, 443
 def source_lines(layout: Layout) -> list[str]:
     """Lines for psql, redis-cli, kubectl, curl and aws; every one works while the lab is up."""
     lines = [f"export KUBECONFIG={shlex.quote(str(layout.kubeconfig))}"]
-    if shutil.which("psql") is None:
-        lines.append(f"export PATH={shlex.quote(str(programs.postgres_bin()))}:$PATH")
+    if any(shutil.which(name) is None for name in ("psql", "kubectl", "aws")):
+        ours = f"{programs.postgres_bin()}:{Path(sys.prefix) / 'bin'}"
+        lines.append(f"export PATH={shlex.quote(ours)}:$PATH")
     for region in layout.regions.values():
         lines += [
             f"kubectl get nodes --context={region.name}",

@@ -17,7 +17,11 @@ from hmsdr.lab.layout import DATABASE, PUBLIC_NAME, WITNESS, ZONE, Layout, Regio
 _HTTPS = 443
 THRESHOLDS = {
     "probing": {"interval": "500ms", "timeout": "400ms"},
-    "triggers": {"region_unreachable": "5s", "critical_services_unavailable": "10s"},
+    "triggers": {
+        "region_unreachable": "5s",
+        "critical_services_unavailable": "10s",
+        "critical_services_recovery": "2s",
+    },
     "verification": {"deadline": "10s"},
     "gates": {"replication_lag": "5s", "last_known_lag_age": "10m", "backup_age": "24h"},
     "targets": {"rto": "60s", "rpo": "5s"},
@@ -72,7 +76,7 @@ def _overlay(layout: Layout) -> dict[str, Any]:
             "secret_access_key": key % "secret-access-key",
         },
         "prometheus": {"url": f"https://{layout.prometheus}"},
-        "database": {"lease": LEASE},
+        "database": {"lease": LEASE, "integrity": {"every": "1m", "at_most": "20s"}},
         "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
         "store": _store(layout),
         **_witness(layout),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from hmsdr.drivers.agent import AgentClient, AgentStatus
+from hmsdr.drivers.agent import AgentClient
+from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError
 from hmsdr.lab.layout import Layout
 from hmsdr.playbook.load import load

@@ -1,8 +1,8 @@
 """A lab whose sites stand in network namespaces of their own, joined by a bridge whose wires can be cut. Needs no root.
 
 `enter` runs this very command again in a world of its own (user, network and mount namespaces), which ends with it; in it,
-`lay` makes a namespace for each site. Clinics and what belongs to neither region stay in the world itself. Cutting drops
-packets as a real network does: nobody is told. It decides nothing.
+`lay` makes a namespace for each site. Clinics and what belongs to neither region stay in the world itself. Cutting and losing
+drop packets as a real network does: nobody is told. It decides nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import ipaddress
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 from hmsdr.errors import FailedError, RefusedError
-from hmsdr.lab import binaries
+from hmsdr.lab import binaries, delaying
 from hmsdr.lab.layout import REGIONS, WITNESS
 from hmsdr.lab.ports import PORTS, Networks
+from hmsdr.lab.processes import DIE_WITH_PARENT
 
 WORLD = "world"
 """Where the clinics are."""
@@ -28,6 +30,9 @@ _FIRST = ipaddress.IPv4Address("10.77.0.0")
 _BRIDGE = "10.77.255"
 _SECONDS = 20.0
 _TABLE = "hmsdr"
+_RELAY_PORT = 7777
+_relays: list[subprocess.Popen[bytes]] = []
+"""The delays of this process."""
 
 
 def why_not() -> str | None:
@@ -124,21 +129,52 @@ def cut(source: str, target: str) -> None:
 
 
 def lose(target: str, percent: int) -> None:
-    """Drop `percent` of the packets that come to `target`, at random."""
-    _rule(target, f"numgen random mod 100 < {percent} drop")
+    """Drop `percent` of the packets that come to `target` from elsewhere, at random."""
+    _rule(target, f"iifname != lo numgen random mod 100 < {percent} drop")
+
+
+def delay(place: str, milliseconds: float) -> None:
+    """From now on, what programs at `place` connect to elsewhere takes so much longer, each way; older connections are reset.
+
+    Raises:
+        FailedError: no such place, or the relay does not come up.
+    """
+    _known(place)
+    elsewhere = ", ".join(net(other) for other in PLACES if other != place)
+    which = f"ip daddr {{ {elsewhere} }} meta mark != {delaying.MARK} meta l4proto tcp"
+    command = [*DIE_WITH_PARENT, *prefix(place), sys.executable, "-m", delaying.__name__]
+    _relays.append(subprocess.Popen([*command, str(_RELAY_PORT), f"{milliseconds:g}"]))
+    ends = time.monotonic() + _SECONDS
+    while f":{_RELAY_PORT} " not in _run([*prefix(place), "ss", "-Hltn"]):
+        if _relays[-1].poll() is not None or time.monotonic() > ends:
+            raise FailedError(
+                f"delaying what leaves {place}", "its relay does not come up", "See its message"
+            )
+        time.sleep(0.05)
+    late = f"chain late {{ type nat hook output priority -100; {which} redirect to :{_RELAY_PORT}; }};"
+    old = f"chain old {{ type filter hook output priority 0; {which} ct direction original reject with tcp reset; }};"
+    _run([*prefix(place), "nft", "-f", "-"], given=f"table inet {_TABLE} {{ {late} {old} }}")
 
 
 def join() -> None:
-    """Take back every cut and every loss."""
+    """Take back every cut, every loss and every delay."""
     for place in PLACES:
         _run([*prefix(place), "nft", "delete", "table", "inet", _TABLE], may_fail=True)
+    while _relays:
+        relay = _relays.pop()
+        relay.kill()
+        relay.wait(_SECONDS)
 
 
-def _rule(place: str, rule: str) -> None:
+def _known(place: str) -> None:
     if place not in PLACES:
         raise FailedError(
             f"cutting wires at {place}", "there is no such place", f"Places: {', '.join(PLACES)}"
         )
+
+
+def _rule(place: str, rule: str) -> None:
+    _known(place)
     base = f"table inet {_TABLE} {{ chain cut {{ type filter hook input priority 0; policy accept; }}; }}"
     _run([*prefix(place), "nft", "-f", "-"], given=base)
     _run([*prefix(place), "nft", "add", "rule", "inet", _TABLE, "cut", *rule.split()])
@@ -161,7 +197,7 @@ def _ip(words: str, *options: str) -> None:
     _run(["ip", *options, *words.split()])
 
 
-def _run(command: Sequence[str], *, given: str | None = None, may_fail: bool = False) -> None:
+def _run(command: Sequence[str], *, given: str | None = None, may_fail: bool = False) -> str:
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if done.returncode != 0 and not may_fail:
         raise FailedError(
@@ -169,6 +205,7 @@ def _run(command: Sequence[str], *, given: str | None = None, may_fail: bool = F
             done.stderr.strip() or f"exit status {done.returncode}",
             "See the message",
         )
+    return done.stdout
 
 
 def database_rules() -> str:

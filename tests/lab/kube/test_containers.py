@@ -16,7 +16,6 @@ from cluster import KUBECTL, Cluster, deployment, fetch, running, wait_for
 from hmsdr.control.proctable import start_time
 from hmsdr.lab.kube.containers import ForkServer
 
-pytestmark = pytest.mark.xdist_group("kube")
 needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH")
 
 

@@ -12,10 +12,7 @@ from pathlib import Path
 import pytest
 from cluster import KUBECTL, Cluster, deployment, fetch, layout_in, running, wait_for
 
-pytestmark = [
-    pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH"),
-    pytest.mark.xdist_group("kube"),
-]
+pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH")
 NAME = "deployment/patient-service"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +17,10 @@ from typing import Any
 
 from aiohttp import web
 
-from hmsdr.lab.kube import every, kinds, openapi, patch, protobuf
+from hmsdr.lab.kube import admission, every, kinds, openapi, patch, protobuf
 from hmsdr.lab.kube.kinds import Kind
-from hmsdr.lab.kube.selectors import fields_match, labels_match
-from hmsdr.lab.kube.status import ApiError, bad_request, conflict, invalid, unsupported
+from hmsdr.lab.kube.selectors import check_fields, fields_match, labels_match
+from hmsdr.lab.kube.status import ApiError, bad_request, internal, invalid, unsupported
 from hmsdr.lab.kube.store import Change, Object, Store, key_of
 from hmsdr.lab.kube.tables import table
 
@@ -28,6 +29,9 @@ _VERSION = {"major": "1", "minor": "32", "gitVersion": "v1.32.0+hmsdr-lab", "pla
 _LONGEST_WATCH_SECONDS = 600.0
 _BODY_BYTES = 4 * 1024 * 1024
 _CORE_DEPTH, _GROUP_DEPTH = 2, 3
+_MOST_WARNINGS = 10
+_HIGHEST_NUMBER = 2**53
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ def parse(path: str) -> Target:
     if kind is None:
         # NotFound, as clients expect that look for what a cluster may lack; its words say that it is the lab's lack.
         raise ApiError(404, "NotFound", f"{missing}: {rest[0]} is not supported by the lab")
+    if namespace is not None and not kind.namespaced:
+        raise missing
+    if kind in kinds.UNSUPPORTED:
+        raise unsupported(f"{kind.qualified} (and rollout history and undo, which need them)")
     padded = [*rest[1:], None, None]
     return Target(kind, namespace, padded[0], padded[1])
 
@@ -73,6 +81,13 @@ async def _errors(
         return await handler(request)
     except ApiError as error:
         return _json(error.body(), status=error.code)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception as error:  # whatever one request meets is its own trouble, and answered as a Status
+        _log.exception("%s %s", request.method, request.path)
+        if request.writer.output_size:  # half an answer is sent: the client must see it break off
+            raise
+        return _json(internal(error).body(), status=500)
 
 
 def _json(item: Object, status: int = 200) -> web.Response:
@@ -116,11 +131,17 @@ class Api:
 
     async def _collection(self, request: web.Request, target: Target) -> web.StreamResponse:
         if request.method == "POST":
-            item = await _body(request)
-            _prepare(target, item)
-            return _answer(request, target.kind, self._store.create(target.kind, item), status=201)
+            body = await _body(request)
+            made = admission.created(
+                self._store, target.kind, target.namespace, None, body, _strictness(request)
+            )
+            item = self._store.create(target.kind, made.item)
+            return _answer(request, target.kind, item, status=201, unknown=made.unknown)
         if request.method != "GET":
             raise unsupported(f"{request.method} of all {target.kind.qualified}")
+        # Looked at before there is anything to select from: what cannot be read must not select nothing.
+        labels_match(request.query.get("labelSelector", ""), {})
+        check_fields(request.query.get("fieldSelector", ""), target.kind)
         if request.query.get("watch") in {"1", "true"}:
             return await self._watch(request, target)
         items = [
@@ -146,34 +167,41 @@ class Api:
             raise unsupported("server-side apply (plain `kubectl apply` is)")
         if every.stands_for_all(kind, name) and request.method == "GET":
             return _answer(request, kind, every.representative(self._store, namespace))
-        if every.stands_for_all(kind, name) and request.method == "PATCH":
-            change = await _body(request)
-            patched = partial(_patched, request, kind)
-            return _answer(request, kind, every.patch_each(self._store, namespace, change, patched))
         if request.method == "GET":
             return _answer(request, kind, self._store.get(kind, namespace, name))
-        if request.method == "PUT":
-            item = await _body(request)
-            _prepare(target, item)
-            return _answer(request, kind, self._store.replace(kind, item))
-        if request.method == "PATCH":
-            change = await _body(request)
-            old = self._store.get(kind, namespace, name)
-            return _answer(request, kind, self._store.replace(kind, _patched(request, kind, old, change)))
+        if request.method not in {"PUT", "PATCH", "DELETE"}:
+            raise unsupported(request.method)
+        body = await _body(request) if request.method != "DELETE" or request.can_read_body else {}
         if request.method == "DELETE":
-            options = await _body(request) if request.can_read_body else {}
-            if options.get("dryRun"):
-                raise unsupported("dryRun")
-            grace = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
-            gone = self._store.delete(kind, namespace, name, None if grace is None else int(grace))
-            return _json(gone)
-        raise unsupported(request.method)
+            return self._delete(request, kind, namespace, name, body)
+        if kind.plural in kinds.READ_ONLY:
+            raise unsupported(f"writing {kind.qualified} (the controllers alone do)")
+        strictness = _strictness(request)
+        if request.method == "PUT":
+            made = admission.replaced(self._store, kind, namespace, name, body, strictness)
+        elif every.stands_for_all(kind, name):
+            patched = partial(admission.patched, request.content_type, kind, validation=strictness)
+            return _answer(request, kind, every.patch_each(self._store, namespace, body, patched))
+        else:
+            old = self._store.get(kind, namespace, name)
+            made = admission.patched(request.content_type, kind, old, body, strictness)
+        return _answer(request, kind, self._store.replace(kind, made.item), unknown=made.unknown)
+
+    def _delete(
+        self, request: web.Request, kind: Kind, namespace: str, name: str, options: Any
+    ) -> web.StreamResponse:
+        admission.check_deletion(kind, name, options, self._store.get(kind, namespace, name))
+        grace = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
+        seconds = None if grace is None else int(_number(grace, "gracePeriodSeconds"))
+        return _json(self._store.delete(kind, namespace, name, seconds))
 
     async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         assert target.name is not None, "a subresource is of a named object"  # noqa: S101
         kind, namespace = target.kind, target.namespace or ""
         item = self._store.get(kind, namespace, target.name)
         if kind is kinds.PODS and target.subresource in self._pods:
+            if not item["spec"].get("nodeName"):
+                raise bad_request(f"pod {target.name} does not have a host assigned")
             return await self._pods[target.subresource](request, item)
         if target.subresource != "scale" or not kind.scalable:
             raise unsupported(f"{kind.qualified}/{target.subresource}")
@@ -186,26 +214,22 @@ class Api:
             change = patch.apply(request.content_type, _scale(item), change)
         elif request.method != "PUT":
             raise unsupported(f"{request.method} of scale")
-        replicas = (change.get("spec") or {}).get("replicas", 0)
-        if not isinstance(replicas, int) or replicas < 0:
-            raise invalid("spec.replicas: must be greater than or equal to 0")
-        item["spec"]["replicas"] = replicas
-        if version := (change.get("metadata") or {}).get("resourceVersion"):
-            item["metadata"]["resourceVersion"] = version
-        return _json(_scale(self._store.replace(kind, item)))
+        return _json(_scale(self._store.replace(kind, admission.scaled(item, change))))
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         since = request.query.get("resourceVersion")
-        seconds = min(float(request.query.get("timeoutSeconds", "inf")), _LONGEST_WATCH_SECONDS)
+        wanted = _number(request.query.get("timeoutSeconds") or _LONGEST_WATCH_SECONDS, "timeoutSeconds")
+        seconds = min(wanted, _LONGEST_WATCH_SECONDS)
+        start = None if since in {None, "", "0"} else int(_number(since, "resourceVersion"))
         if request.query.get("sendInitialEvents") == "true":
             raise invalid("sendInitialEvents: not supported by the lab")
-        with self._store.watching(int(since) if since not in {None, "", "0"} else None) as queue:
+        with self._store.watching(start) as queue:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             response.enable_chunked_encoding()
             await response.prepare(request)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(seconds):
-                    if since in {None, "", "0"}:
+                    if start is None:
                         for item in self._store.all(target.kind, target.namespace):
                             if _wanted(request, target, item):
                                 await response.write(_event(request, target.kind, "ADDED", item))
@@ -238,26 +262,46 @@ def _discover(path: str) -> Object | None:
     return documents[path]() if path in documents else None
 
 
-async def _body(request: web.Request) -> Object:
+async def _body(request: web.Request) -> Any:
     if request.content_type == protobuf.CONTENT_TYPE:
         return protobuf.read(await request.read())
+    return admission.decode(await request.read())
+
+
+def _strictness(request: web.Request) -> str:
+    return request.query.get("fieldValidation", "")
+
+
+def _number(value: Any, name: str) -> float:
+    """A number that a client sent; never negative.
+
+    Raises:
+        ApiError: it is none.
+    """
     try:
-        found = await request.json(loads=json.loads)
-    except ValueError as error:
-        raise bad_request(f"the body is not JSON: {error}") from error
-    if not isinstance(found, dict | list):
-        raise bad_request("the body is not an object")
-    return found  # type: ignore[return-value]
+        found = float(value)
+    except (TypeError, ValueError):
+        found = -1.0
+    if isinstance(value, bool) or not 0 <= found < _HIGHEST_NUMBER:
+        raise bad_request(f"{name}: Invalid value: {str(value)[:40]!r}: must be a number")
+    return found
 
 
 def _as_table(request: web.Request) -> bool:
     return "as=Table" in request.headers.get("Accept", "")
 
 
-def _answer(request: web.Request, kind: Kind, item: Object, *, status: int = 200) -> web.Response:
+def _answer(
+    request: web.Request, kind: Kind, item: Object, *, status: int = 200, unknown: tuple[str, ...] = ()
+) -> web.Response:
     if _as_table(request) and request.method == "GET":
         return _json(table(kind, [item], item["metadata"]["resourceVersion"]))
-    return _json(item, status=status)
+    answer = _json(item, status=status)
+    for field in unknown[:_MOST_WARNINGS]:
+        # json.dumps, since a name may have any character, and a header may not.
+        told = json.dumps(f'unknown field "{field[:100]}"')
+        answer.headers.add("Warning", f"299 - {told}")
+    return answer
 
 
 def _wanted(request: web.Request, target: Target, item: Object) -> bool:
@@ -285,36 +329,6 @@ def _event(request: web.Request, kind: Kind, word: str, item: Object) -> bytes:
     if _as_table(request):
         item = table(kind, [item], item["metadata"]["resourceVersion"])
     return json.dumps({"type": word, "object": item}).encode() + b"\n"
-
-
-def _prepare(target: Target, item: Object) -> None:
-    """Put the path's namespace and name into a body, or refuse one that says otherwise."""
-    metadata = item.setdefault("metadata", {})
-    if target.kind.namespaced:
-        if metadata.setdefault("namespace", target.namespace) != target.namespace:
-            raise bad_request("the namespace of the object does not match the namespace on the request")
-    else:
-        metadata.pop("namespace", None)
-    if not metadata.get("name"):
-        if target.name is None and not metadata.get("generateName"):
-            raise invalid("metadata.name: Required value")
-        metadata["name"] = target.name or f"{metadata['generateName']}{id(item) % 0xFFFFF:05x}"
-    if target.name not in {None, metadata["name"]}:
-        raise bad_request("the name of the object does not match the name on the URL")
-    if target.kind in {kinds.DEPLOYMENTS, kinds.STATEFULSETS}:
-        spec = item.get("spec") or {}
-        if not (spec.get("selector") or {}).get("matchLabels") or not spec.get("template"):
-            raise invalid("spec.selector.matchLabels and spec.template: Required value")
-        spec.setdefault("replicas", 1)
-
-
-def _patched(request: web.Request, kind: Kind, old: Object, change: Any) -> Object:
-    new: Object = patch.apply(request.content_type, old, change)
-    if key_of(new) != key_of(old):
-        raise bad_request("a patch cannot change name or namespace")
-    if new["metadata"].get("resourceVersion") not in {None, "", old["metadata"]["resourceVersion"]}:
-        raise conflict(kind.qualified, old["metadata"]["name"])
-    return new
 
 
 def _scale(item: Object) -> Object:

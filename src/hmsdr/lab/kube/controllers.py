@@ -10,18 +10,22 @@ import hashlib
 import json
 import math
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from hmsdr.lab.kube import kinds, slices
+from hmsdr.lab.kube import kinds, namespaces, paused, slices
 from hmsdr.lab.kube.events import record
 from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.podstatus import is_ending, is_ready
-from hmsdr.lab.kube.selectors import labels_match
+from hmsdr.lab.kube.scheduler import schedule
 from hmsdr.lab.kube.store import Object, Store, key_of, now
+from hmsdr.lab.kube.troubles import Troubles
 from hmsdr.lab.layout import RegionLayout
 
 _TEMPLATE = "pod-template-hash"
 _REVISION = "controller-revision-hash"
+_OWNERS = {kind.kind: kind for kind in (kinds.DEPLOYMENTS, kinds.STATEFULSETS)}
 
 
 class Controllers:
@@ -30,7 +34,7 @@ class Controllers:
     def __init__(self, store: Store, region: RegionLayout) -> None:
         self._store = store
         self._region = region
-        self.node = f"node-{region.name}"
+        self._troubles = Troubles(store, "controllers")
 
     async def run(self) -> None:
         """Reconcile after every change, till cancelled."""
@@ -42,41 +46,72 @@ class Controllers:
                     queue.get_nowait()
 
     def reconcile(self) -> None:
-        """One step of everything."""
-        for item in self._store.all(kinds.DEPLOYMENTS):
-            self._deployment(item)
-        for item in self._store.all(kinds.STATEFULSETS):
-            self._statefulset(item)
-        self._orphans()
-        for item in self._store.all(kinds.SERVICES):
-            self._service(item)
-        for item in self._store.all(kinds.INGRESSES):
-            self._balance(kinds.INGRESSES, item)
+        """One step of everything; an object that cannot be carried out is told of, and holds up no other."""
+        steps: tuple[tuple[Kind, Callable[[Object], None]], ...] = (
+            (kinds.NAMESPACES, partial(namespaces.empty, self._store)),
+            (kinds.DEPLOYMENTS, self._deployment),
+            (kinds.STATEFULSETS, self._statefulset),
+            (kinds.PODS, self._orphan),
+            (kinds.PODS, partial(schedule, self._store)),
+            (kinds.ENDPOINTS, self._endpoints),
+            (kinds.ENDPOINTSLICES, self._slice),
+            (kinds.SERVICES, self._service),
+            (kinds.INGRESSES, partial(self._balance, kinds.INGRESSES)),
+        )
+        for kind, step in steps:
+            for item in self._store.all(kind):
+                with self._troubles.of(item):
+                    step(item)
 
     def _deployment(self, item: Object) -> None:
         wanted = int(item["spec"].get("replicas", 1))
         digest = _digest(item["spec"]["template"])
         pods = [pod for pod in self._owned(item) if not is_ending(pod)]
+        (self._hold if paused.is_paused(item) else self._roll)(item, wanted, pods)
         new = [pod for pod in pods if pod["metadata"]["labels"].get(_TEMPLATE) == digest]
         old = [pod for pod in pods if pod not in new]
-        surge, unavailable = _rolling(item, wanted)
-        # Old pods that are not ready serve nobody; they make room at once.
-        for pod in [pod for pod in old if not is_ready(pod)]:
-            self._end(item, pod)
-            old.remove(pod)
-        spare = sum(is_ready(pod) for pod in new) + len(old) - (wanted - unavailable)
-        for pod in old[: max(0, spare)]:
-            self._end(item, pod)
-            old.remove(pod)
-        for pod in sorted(new, key=is_ready)[: max(0, len(new) - wanted)]:
-            self._end(item, pod)
-            new.remove(pod)
-        for _ in range(min(wanted - len(new), wanted + surge - len(new) - len(old))):
-            name = f"{key_of(item)[1]}-{digest}-{secrets.token_hex(3)[:5]}"
-            new.append(self._pod(item, name, {_TEMPLATE: digest}))
         status = _status(item, wanted, new, old)
         if status != item.get("status"):
             self._store.update(kinds.DEPLOYMENTS, *key_of(item), lambda now_: now_.update(status=status))
+
+    def _roll(self, item: Object, wanted: int, pods: list[Object]) -> None:
+        """A step towards the wanted number of pods of the newest template; `pods` follows."""
+        template = item["spec"]["template"]
+        digest = _digest(template)
+        new = [pod for pod in pods if pod["metadata"]["labels"].get(_TEMPLATE) == digest]
+        old = [pod for pod in pods if pod not in new]
+        surge, unavailable = _rolling(item, wanted)
+
+        def end(pod: Object) -> None:
+            self._end(item, pod)
+            pods.remove(pod)
+
+        # Old pods that are not ready serve nobody; they make room at once.
+        for pod in [pod for pod in old if not is_ready(pod)]:
+            end(pod)
+            old.remove(pod)
+        spare = sum(is_ready(pod) for pod in new) + len(old) - (wanted - unavailable)
+        for pod in old[: max(0, spare)]:
+            end(pod)
+        for pod in sorted(new, key=is_ready)[: max(0, len(new) - wanted)]:
+            end(pod)
+        left = [pod for pod in pods if pod in new]
+        self._add(item, template, min(wanted - len(left), wanted + surge - len(pods)), pods)
+
+    def _hold(self, item: Object, wanted: int, pods: list[Object]) -> None:
+        """Paused: the number of pods is kept, and what they are made from stays what it was; `pods` follows."""
+        template = paused.template(item)
+        for pod in sorted(pods, key=is_ready)[: max(0, len(pods) - wanted)]:
+            self._end(item, pod)
+            pods.remove(pod)
+        if template is not None:
+            self._add(item, template, wanted - len(pods), pods)
+
+    def _add(self, item: Object, template: Object, count: int, pods: list[Object]) -> None:
+        digest = _digest(template)
+        for _ in range(count):
+            pod = self._pod(item, template, f"{digest}-{secrets.token_hex(3)[:5]}", {_TEMPLATE: digest})
+            pods.append(pod)
 
     def _statefulset(self, item: Object) -> None:
         namespace, name = key_of(item)
@@ -88,7 +123,9 @@ class Controllers:
             if pod_name not in names and not is_ending(pod):
                 self._end(item, pod)
         for pod_name in names:
-            pod = pods.get(pod_name) or self._pod(item, pod_name, {_REVISION: digest})
+            pod = pods.get(pod_name) or self._pod(
+                item, item["spec"]["template"], pod_name.removeprefix(f"{name}-"), {_REVISION: digest}
+            )
             pods[pod_name] = pod
             if pod["metadata"]["labels"].get(_REVISION) != digest and not is_ending(pod):
                 self._end(item, pod)
@@ -114,8 +151,8 @@ class Controllers:
         uid = owner["metadata"]["uid"]
         return [pod for pod in self._store.all(kinds.PODS, key_of(owner)[0]) if _owner(pod) == uid]
 
-    def _pod(self, owner: Object, name: str, labels: dict[str, str]) -> Object:
-        template = owner["spec"]["template"]
+    def _pod(self, owner: Object, template: Object, suffix: str, labels: dict[str, str]) -> Object:
+        name = f"{key_of(owner)[1]}-{suffix}"
         metadata = template.get("metadata") or {}
         reference = {
             "apiVersion": owner["apiVersion"],
@@ -133,7 +170,7 @@ class Controllers:
                 "annotations": metadata.get("annotations") or {},
                 "ownerReferences": [reference],
             },
-            "spec": template["spec"] | {"nodeName": self.node},
+            "spec": template["spec"],
             "status": {"phase": "Pending"},
         }
         record(self._store, owner, "SuccessfulCreate", f"Created pod: {name}")
@@ -144,26 +181,25 @@ class Controllers:
         record(self._store, owner, "SuccessfulDelete", f"Deleted pod: {name}")
         self._store.delete(kinds.PODS, namespace, name)
 
-    def _orphans(self) -> None:
-        owners = {
-            item["metadata"]["uid"]
-            for kind in (kinds.DEPLOYMENTS, kinds.STATEFULSETS)
-            for item in self._store.all(kind)
-        }
-        for pod in self._store.all(kinds.PODS):
-            if _owner(pod) not in owners | {None} and not is_ending(pod):
-                self._store.delete(kinds.PODS, *key_of(pod))
-        services = {key_of(item) for item in self._store.all(kinds.SERVICES)}
-        for item in self._store.all(kinds.ENDPOINTS):
-            if key_of(item) not in services:
-                self._store.remove(kinds.ENDPOINTS, *key_of(item))
-        for item in self._store.all(kinds.ENDPOINTSLICES):
-            namespace, name = (
-                item["metadata"]["namespace"],
-                item["metadata"].get("labels", {}).get(slices.SERVICE_LABEL),
-            )
-            if name is not None and (namespace, name) not in services:
-                self._store.remove(kinds.ENDPOINTSLICES, *key_of(item))
+    def _orphan(self, pod: Object) -> None:
+        references = pod["metadata"].get("ownerReferences")
+        if not references or is_ending(pod):
+            return
+        kind = _OWNERS.get(references[0].get("kind", ""))
+        namespace, name = key_of(pod)
+        owner = self._store.find(kind, namespace, references[0].get("name", "")) if kind else None
+        if owner is None or owner["metadata"]["uid"] != _owner(pod):
+            self._store.delete(kinds.PODS, namespace, name)
+
+    def _endpoints(self, item: Object) -> None:
+        if self._store.find(kinds.SERVICES, *key_of(item)) is None:
+            self._store.remove(kinds.ENDPOINTS, *key_of(item))
+
+    def _slice(self, item: Object) -> None:
+        namespace, name = key_of(item)
+        service = item["metadata"].get("labels", {}).get(slices.SERVICE_LABEL)
+        if service is not None and self._store.find(kinds.SERVICES, namespace, service) is None:
+            self._store.remove(kinds.ENDPOINTSLICES, namespace, name)
 
     def _service(self, item: Object) -> None:
         if item["spec"].get("type") == "LoadBalancer":
@@ -171,12 +207,11 @@ class Controllers:
         selector = item["spec"].get("selector")
         if not selector:
             return
-        text = ",".join(f"{key}={value}" for key, value in selector.items())
         namespace, name = key_of(item)
         pods = [
             pod
             for pod in self._store.all(kinds.PODS, namespace)
-            if labels_match(text, pod["metadata"].get("labels") or {})
+            if selector.items() <= (pod["metadata"].get("labels") or {}).items()
             and pod.get("status", {}).get("podIP")
             and not is_ending(pod)
         ]
@@ -251,8 +286,10 @@ def _status(item: Object, wanted: int, new: list[Object], old: list[Object]) -> 
             _condition(
                 before,
                 "Progressing",
-                on=True,
-                reason="NewReplicaSetAvailable" if done else "ReplicaSetUpdated",
+                on=not paused.is_paused(item),
+                reason="DeploymentPaused"
+                if paused.is_paused(item)
+                else ("NewReplicaSetAvailable" if done else "ReplicaSetUpdated"),
             ),
         ],
     }

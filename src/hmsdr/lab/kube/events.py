@@ -17,12 +17,13 @@ def record(store: Store, about: Object, reason: str, message: str, *, warning: b
     namespace = metadata.get("namespace", "default")
     events = store.all(kinds.EVENTS)
     for event in events:
-        same = (event["involvedObject"]["uid"], event["reason"], event["message"])
+        same = (event.get("involvedObject", {}).get("uid"), event.get("reason"), event.get("message"))
         if same == (metadata["uid"], reason, message):
-            store.replace(kinds.EVENTS, event | {"count": event["count"] + 1, "lastTimestamp": now()})
+            count = event.get("count", 1) + 1
+            store.replace(kinds.EVENTS, event | {"count": count, "lastTimestamp": now()})
             return
     if len(events) >= _KEPT:
-        oldest = min(events, key=lambda event: str(event["lastTimestamp"]))["metadata"]
+        oldest = min(events, key=lambda event: str(event.get("lastTimestamp")))["metadata"]
         store.remove(kinds.EVENTS, oldest["namespace"], oldest["name"])
     reference = {
         "kind": about["kind"],

@@ -7,11 +7,11 @@ Real Kubernetes has nothing of the kind; everything else behaves as there.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from typing import Any
 
 from hmsdr.lab.kube import kinds
+from hmsdr.lab.kube.admission import Admitted
 from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.status import not_found
 from hmsdr.lab.kube.store import Object, Store
@@ -38,11 +38,15 @@ def representative(store: Store, namespace: str) -> Object:
     return item
 
 
-def patch_each(store: Store, namespace: str, change: Any, apply: Callable[[Object, Any], Object]) -> Object:
-    """Apply `change`, which names the representative's containers, to every deployment; gives the representative."""
+def patch_each(store: Store, namespace: str, change: Any, apply: Callable[[Object, Any], Admitted]) -> Object:
+    """Apply `change`, which names the representative's containers, to every deployment, or to none; gives the representative."""
     first = _container(representative(store, namespace))
-    for item in store.all(kinds.DEPLOYMENTS, namespace):
-        store.replace(kinds.DEPLOYMENTS, apply(item, _renamed(change, first, _container(item))))
+    made = [
+        apply(item, _renamed(change, first, _container(item)))
+        for item in store.all(kinds.DEPLOYMENTS, namespace)
+    ]
+    for each in made:
+        store.replace(kinds.DEPLOYMENTS, each.item)
     return representative(store, namespace)
 
 
@@ -52,10 +56,13 @@ def _container(item: Object) -> str:
 
 def _renamed(change: Any, old: str, new: str) -> Any:
     """The patch for a deployment whose container has another name."""
-    change = json.loads(json.dumps(change))
-    spec = change.get("spec", {}).get("template", {}).get("spec", {}) if isinstance(change, dict) else {}
+    change = copy.deepcopy(change)
+    spec = change
+    for step in ("spec", "template", "spec"):
+        spec = spec.get(step) if isinstance(spec, dict) else None
     for field in ("containers", "$setElementOrder/containers"):
-        for entry in spec.get(field, []):
-            if entry.get("name") == old:
+        entries = spec.get(field) if isinstance(spec, dict) else None
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("name") == old:
                 entry["name"] = new
     return change

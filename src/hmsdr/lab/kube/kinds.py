@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
+_READ_VERBS = ["delete", "get", "list", "watch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ DEPLOYMENTS = Kind(
     "apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, scalable=True
 )
 REPLICASETS = Kind("apps", "v1", "replicasets", "ReplicaSet", short=("rs",))
+CONTROLLERREVISIONS = Kind("apps", "v1", "controllerrevisions", "ControllerRevision")
 STATEFULSETS = Kind(
     "apps", "v1", "statefulsets", "StatefulSet", short=("sts",), categories=_ALL, scalable=True
 )
@@ -61,12 +63,15 @@ KINDS = (
     CONFIGMAPS,
     EVENTS,
     DEPLOYMENTS,
-    REPLICASETS,
     STATEFULSETS,
     INGRESSES,
     LEASES,
 )
-BY_PLURAL = {kind.plural: kind for kind in KINDS}
+UNSUPPORTED = (REPLICASETS, CONTROLLERREVISIONS)
+"""Kinds that clients find, and are then told that the lab has not: an empty list would say that there is nothing to see."""
+READ_ONLY = frozenset({EVENTS.plural, ENDPOINTS.plural, ENDPOINTSLICES.plural})
+"""What the controllers alone write."""
+BY_PLURAL = {kind.plural: kind for kind in KINDS + UNSUPPORTED}
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS if kind.group))
 
 
@@ -101,7 +106,7 @@ def group(name: str) -> dict[str, Any]:
 def resource_list(name: str) -> dict[str, Any]:
     """``GET /api/v1`` (an empty `name`) or ``GET /apis/GROUP/v1``."""
     resources: list[dict[str, Any]] = []
-    for kind in KINDS:
+    for kind in KINDS + UNSUPPORTED:
         if kind.group != name:
             continue
         entry = {
@@ -109,7 +114,7 @@ def resource_list(name: str) -> dict[str, Any]:
             "singularName": kind.kind.lower(),
             "namespaced": kind.namespaced,
             "kind": kind.kind,
-            "verbs": _VERBS,
+            "verbs": _READ_VERBS if kind.plural in READ_ONLY or kind in UNSUPPORTED else _VERBS,
             "shortNames": list(kind.short),
             "categories": list(kind.categories),
         }

@@ -18,7 +18,9 @@ import aiohttp
 
 from hmsdr.lab.kube import containers, images, kinds, podstatus
 from hmsdr.lab.kube.events import record
+from hmsdr.lab.kube.status import ApiError
 from hmsdr.lab.kube.store import Object, Store, key_of, now
+from hmsdr.lab.kube.troubles import Troubles
 from hmsdr.lab.layout import LAB_ENV, REGION_ENV, Layout, RegionLayout
 from hmsdr.lab.processes import kill, lab_processes
 
@@ -44,6 +46,8 @@ class Kubelet:
         self.forks = containers.ForkServer(self._base(), region.directory, region.logs / "forkserver.log")
         self.entered: set[str] = set()
         """Uids of the pods in which a command was run."""
+        self._node = f"node-{region.name}"
+        self._troubles = Troubles(store, "kubelet")
         self._pods: dict[str, _Pod] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._next_address = _FIRST_ADDRESS
@@ -108,16 +112,38 @@ class Kubelet:
     def _follow(self) -> None:
         for pod in self.store.all(kinds.PODS):
             uid = pod["metadata"]["uid"]
-            if uid not in self._pods:
-                self._pods[uid] = _Pod(self, pod)
-                self._tasks[uid] = asyncio.create_task(self._pods[uid].run(), name=f"pod {key_of(pod)[1]}")
-            elif podstatus.is_ending(pod):
+            if pod["spec"].get("nodeName") != self._node:
+                continue
+            if uid not in self._tasks:
+                self._tasks[uid] = asyncio.create_task(self._live(pod), name=f"pod {key_of(pod)[1]}")
+            elif uid in self._pods and podstatus.is_ending(pod):
                 self._pods[uid].end(pod["metadata"].get("deletionGracePeriodSeconds", 30))
         for uid in [uid for uid, task in self._tasks.items() if task.done()]:
-            task = self._tasks.pop(uid)
-            del self._pods[uid]
-            if not task.cancelled() and (error := task.exception()):
-                raise error
+            del self._tasks[uid]
+
+    async def _live(self, pod: Object) -> None:
+        """A pod till its end. What goes wrong with it is told and tried again: it is no other pod's trouble."""
+        uid, key = pod["metadata"]["uid"], key_of(pod)
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            current = self.store.find(kinds.PODS, *key)
+            if current is None or current["metadata"]["uid"] != uid:
+                return
+            try:
+                self._pods[uid] = _Pod(self, current)
+                await self._pods[uid].run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other pods must not suffer for it
+                self._troubles.tell(current, error)
+                if podstatus.is_ending(self.store.find(kinds.PODS, *key) or current):
+                    with contextlib.suppress(ApiError):
+                        self.store.remove(kinds.PODS, *key)
+                    return
+            else:
+                return
+            finally:
+                self._pods.pop(uid, None)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
 
 
 def _kill_marked(layout: Layout, mark: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hmsdr.lab.kube import images, kinds
 from hmsdr.lab.kube.kinds import Kind
+from hmsdr.lab.kube.rules import POD_ROOM
 from hmsdr.lab.kube.store import Object, now
 from hmsdr.lab.layout import CLUSTER_DOMAIN, DATABASE, NAMESPACE, REGIONS, SERVICES, Layout, RegionLayout
 
@@ -30,7 +31,7 @@ def cluster(region: RegionLayout) -> list[tuple[Kind, Object]]:
         "lastTransitionTime": now(),
     }
     labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/region": region.name}
-    room = {"cpu": "8", "memory": "16Gi", "pods": "151"}
+    room = {"cpu": "8", "memory": "16Gi", "pods": str(POD_ROOM)}
     status = {
         "conditions": [condition],
         "addresses": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from hmsdr.lab.kube.status import ApiError, invalid
@@ -28,12 +29,16 @@ def apply(content_type: str, item: Any, patch: Any) -> Any:
     Raises:
         ApiError: Invalid, or UnsupportedMediaType.
     """
-    if content_type == "application/strategic-merge-patch+json":
-        return strategic(item, patch)
-    if content_type == "application/merge-patch+json":
-        return merge(item, patch)
-    if content_type == "application/json-patch+json":
-        return json_patch(item, patch)
+    ways: dict[str, Callable[[Any, Any], Any]] = {
+        "application/strategic-merge-patch+json": strategic,
+        "application/merge-patch+json": merge,
+        "application/json-patch+json": json_patch,
+    }
+    if content_type in ways:
+        try:
+            return ways[content_type](item, patch)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise invalid(f"the patch does not fit the object: {error!r}") from error
     raise ApiError(415, "UnsupportedMediaType", f"{content_type}: not supported by the lab")
 
 
@@ -102,7 +107,7 @@ def json_patch(item: Any, operations: Any) -> Any:
     try:
         for operation in operations:
             _operate(root, operation)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+    except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise invalid(f"the json patch does not fit the object: {error!r}") from error
     return root[""]
 

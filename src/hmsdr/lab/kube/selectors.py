@@ -6,9 +6,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.status import bad_request
 
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s+\(([^)]*)\)$")
+_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
+_FIELDS_OF = {
+    "pods": frozenset({"status.phase", "spec.nodeName"}),
+    "namespaces": frozenset({"status.phase"}),
+    "events": frozenset(
+        {
+            f"involvedObject.{field}"
+            for field in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")
+        }
+        | {"reason", "type"}
+    ),
+}
 _EQUALITY = re.compile(r"^([^=!]+?)\s*(==|!=|=)\s*(.*)$")
 
 
@@ -34,6 +47,20 @@ def _requirement(text: str, labels: Mapping[str, str]) -> bool:
     if re.fullmatch(r"!?[\w./-]+", text):
         return text[1:] not in labels if text.startswith("!") else text in labels
     raise bad_request(f"unable to parse requirement: {text}")
+
+
+def check_fields(selector: str, kind: Kind) -> None:
+    """Refuse a field that objects of this kind cannot be selected by: it would match nothing, or everything.
+
+    Raises:
+        ApiError: BadRequest.
+    """
+    for part in filter(None, selector.split(",")):
+        found = _EQUALITY.match(part)
+        if found is None:
+            raise bad_request(f"unable to parse field selector: {part}")
+        if found[1] not in _FIELDS | _FIELDS_OF.get(kind.plural, frozenset()):
+            raise bad_request(f"field label not supported: {found[1]}")
 
 
 def fields_match(selector: str, item: Mapping[str, Any]) -> bool:

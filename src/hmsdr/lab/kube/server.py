@@ -1,6 +1,7 @@
 """One region's Kubernetes as a process: the store, the API, the controllers and the kubelet, together.
 
-It comes up from what is on disk, however it ended. If any part fails, all of it ends, loudly.
+It comes up from what is on disk, however it ended. An object that makes trouble is set aside or told of; if a whole part
+fails, all of it ends, loudly.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 
 from aiohttp import web
 
-from hmsdr.lab.kube import manifests
+from hmsdr.lab.kube import admission, manifests
 from hmsdr.lab.kube.api import Api
 from hmsdr.lab.kube.controllers import Controllers
 from hmsdr.lab.kube.kubelet import Kubelet
@@ -33,7 +34,7 @@ async def serve(layout: Layout, region: RegionLayout, *, empty: bool = False) ->
     """
     store = Store()
     path = region.directory / "kube" / "objects.json"
-    if not store.load(path):
+    if not store.load(path, admission.check_stored):
         objects = manifests.cluster(region)
         for kind, item in objects if empty else objects + manifests.hospital(layout, region):
             store.create(kind, item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -12,12 +13,14 @@ class ApiError(Exception):
         code: HTTP status.
         reason: Kubernetes' machine-readable reason, such as ``NotFound``.
         message: what people read.
+        details: the kind, the name and each field's trouble, which kubectl puts in words itself.
     """
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.details = details
 
     def body(self) -> dict[str, Any]:
         """The Status object."""
@@ -29,7 +32,7 @@ class ApiError(Exception):
             "message": str(self),
             "reason": self.reason,
             "code": self.code,
-        }
+        } | ({"details": self.details} if self.details else {})
 
 
 def not_found(plural: str, name: str) -> ApiError:
@@ -57,9 +60,22 @@ def expired(revision: int) -> ApiError:
     return ApiError(410, "Expired", f"too old resource version: {revision}")
 
 
-def invalid(message: str) -> ApiError:
-    """The object or the patch makes no sense."""
-    return ApiError(422, "Invalid", message)
+def invalid(
+    message: str, kind: str = "", name: str = "", problems: Iterable[tuple[str, str]] = ()
+) -> ApiError:
+    """The object or the patch makes no sense; with a kind, these fields of that object."""
+    causes = [{"reason": "FieldValueInvalid", "field": field, "message": told} for field, told in problems]
+    return ApiError(422, "Invalid", message, {"kind": kind, "name": name, "causes": causes} if kind else None)
+
+
+def forbidden(plural: str, name: str, why: str) -> ApiError:
+    """It is there, but this may not be done with it."""
+    return ApiError(403, "Forbidden", f'{plural} "{name}" is forbidden: {why}')
+
+
+def internal(error: Exception) -> ApiError:
+    """A fault of the lab itself."""
+    return ApiError(500, "InternalError", f"Internal error occurred: {type(error).__name__}: {error}")
 
 
 def bad_request(message: str) -> ApiError:

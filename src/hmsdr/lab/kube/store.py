@@ -1,7 +1,7 @@
 """The objects of one region's Kubernetes: versions, optimistic concurrency, watches, and a copy on disk.
 
 Everything runs on one event loop and no method waits, so each is atomic. It knows nothing of what the
-objects mean, except that a pod is removed only after its kubelet has ended it.
+objects mean, except that a pod is removed only after its kubelet has ended it, and a namespace after what is in it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,8 +24,14 @@ from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.status import already_exists, conflict, expired, not_found
 
 Object = dict[str, Any]
+_log = logging.getLogger(__name__)
 _REMEMBERED = 4096
 """Changes kept for watches that start at an older version."""
+_KEPT_FIELDS = (
+    *("uid", "creationTimestamp", "generation", "resourceVersion"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds"),
+)
+"""Of an object's metadata, what no replacement changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,15 @@ def key_of(item: Object) -> tuple[str, str]:
     """Namespace (empty if it has none) and name."""
     metadata = item["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
+
+
+def _set_aside(path: Path, plural: str, item: Any, error: Exception) -> None:
+    """Keep what could not be read, one line each, for whoever looks into it."""
+    aside = path.with_name("set-aside.jsonl")
+    line = {"at": now(), "kind": plural, "why": str(error), "object": item}
+    with aside.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    _log.error("one of the %s in %s cannot be read and is set aside in %s: %s", plural, path, aside, error)
 
 
 class Store:
@@ -107,7 +123,7 @@ class Store:
             raise conflict(kind.qualified, before["name"])
         item = copy.deepcopy(item)
         item.update({"apiVersion": kind.api_version, "kind": kind.kind})
-        for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "resourceVersion"):
+        for field in _KEPT_FIELDS:
             if field in before:
                 item["metadata"][field] = before[field]
             else:
@@ -129,19 +145,27 @@ class Store:
         return self.replace(kind, item)
 
     def delete(self, kind: Kind, namespace: str, name: str, grace_seconds: int | None = None) -> Object:
-        """Remove an object; a pod is only marked, and goes when its kubelet calls `remove`.
+        """Remove an object; what must end first is only marked, and goes when `remove` is called for it.
+
+        Those are a pod that its node runs, by its kubelet; and a namespace, by its controller.
 
         Raises:
             ApiError: NotFound.
         """
         old = self.get(kind, namespace, name)
-        if kind is not kinds.PODS:
+        if kind is kinds.PODS:
+            if not old["spec"].get("nodeName"):
+                return self.remove(kind, namespace, name)
+        elif kind is not kinds.NAMESPACES:
             return self.remove(kind, namespace, name)
-        if grace_seconds is None:
-            grace_seconds = old["spec"].get("terminationGracePeriodSeconds", 30)
         item = copy.deepcopy(old)
         item["metadata"].setdefault("deletionTimestamp", now())
-        item["metadata"]["deletionGracePeriodSeconds"] = grace_seconds
+        if kind is kinds.PODS:
+            if grace_seconds is None:
+                grace_seconds = old["spec"].get("terminationGracePeriodSeconds", 30)
+            item["metadata"]["deletionGracePeriodSeconds"] = grace_seconds
+        else:
+            item["status"] = {"phase": "Terminating"}
         return self._put(kind, old, item)
 
     def remove(self, kind: Kind, namespace: str, name: str) -> Object:
@@ -176,15 +200,35 @@ class Store:
         finally:
             self._listeners.discard(queue)
 
-    def load(self, path: Path) -> bool:
-        """Read the objects from a file; False if there is none."""
+    def load(self, path: Path, check: Callable[[Kind, Any], Object]) -> bool:
+        """Read the objects from a file; False if there is none that can be read.
+
+        What cannot be read is set aside in a file beside it, and is no reason to stop.
+
+        Args:
+            path: the file.
+            check: gives an object as it should be kept, or raises ValueError.
+        """
         try:
             raw = json.loads(path.read_text())
+            revision, objects = int(raw["revision"]), dict(raw["objects"])
         except FileNotFoundError:
             return False
-        self.revision = raw["revision"]
-        for plural, items in raw["objects"].items():
-            self._objects[plural] = {key_of(item): item for item in items}
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            aside = path.with_suffix(f".unreadable-{uuid.uuid4().hex[:8]}")
+            path.replace(aside)
+            _log.error("%s cannot be read (%s): set aside as %s; a first start follows", path, error, aside)
+            return False
+        self.revision = revision
+        for plural, items in objects.items():
+            for item in items if isinstance(items, list) else [items]:
+                try:
+                    kind = kinds.BY_PLURAL[plural]
+                    found = check(kind, item)
+                    self._objects[plural][key_of(found)] = found
+                    self.revision = max(self.revision, int(found["metadata"]["resourceVersion"]))
+                except (ValueError, LookupError) as error:
+                    _set_aside(path, plural, item, error)
         return True
 
     def save(self, path: Path) -> None:
