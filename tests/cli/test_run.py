@@ -23,6 +23,7 @@ from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import freeze
 from hmsdr.runbook.place import only_runner
+from hmsdr.runbook.plan import Mode
 
 EAST, WEST = "us-east-1", "us-west-2"
 BOTH = (f"from={EAST}", f"to={WEST}")
@@ -66,12 +67,14 @@ class Here:
 
         return asyncio.run(read())
 
-    def record(self, run: str, runbook: str, *kinds: tuple[str, dict[str, Any]]) -> None:
+    def record(
+        self, run: str, runbook: str, *kinds: tuple[str, dict[str, Any]], mode: Mode = "unplanned"
+    ) -> None:
         """A run in the log, as a runner would have left it."""
         found = definition.load(definition.find(runbook))
         values = {"from": EAST, "to": WEST, "region": EAST, "service": "patient"}
         parameters = {key: values[key] for key in found.definition.parameters}
-        plan = freeze(found, load(self.playbook), installed(), parameters, mode="unplanned", epoch=0)
+        plan = freeze(found, load(self.playbook), installed(), parameters, mode=mode, epoch=0)
         events = [
             NewEvent("run.started", run, "tester", {"plan": plan.model_dump(mode="json")}),
             *(NewEvent(kind, run, "runner", data) for kind, data in kinds),
@@ -254,6 +257,38 @@ def test_what_ended_is_gone_back_from_by_its_rollback_plan(here: Here) -> None:
         assert result.returncode == (2 if run == "run-region" else 0), result.stderr
         assert f"from {WEST} to {EAST}" in result.stdout
     assert "granted no right to write" in here.refused("run", "rollback", "run-early")
+
+
+@pytest.mark.req("FM-5", "DB-4")
+def test_what_a_run_passed_over_is_named_with_the_command_that_makes_up_for_it(here: Here) -> None:
+    failed = {"error": {"doing": "d", "found": "it went away", "remedy": ""}}
+    steps = [
+        (kind, {"step": step, **data})
+        for step in ("standby/database", "standby/cache")
+        for kind, data in (("step.started", {"attempt": 1}), ("step.failed", failed))
+    ]
+    here.record("run-1", "regional-failover", *steps, ("run.succeeded", {}), mode="planned")
+    said = here.hmsdr("run", "show", "run-1").stdout
+    assert "but not done: PostgreSQL of us-east-1 follows as a standby; Redis of us-east-1" in said
+    assert f"to make up for it: `hmsdr run start database-follow region={EAST}`" in said
+    assert f"to make up for it: `hmsdr run start cache-failover from={EAST} to={WEST}`" in said
+
+
+@pytest.mark.req("FM-5")
+@pytest.mark.parametrize("users", [EAST, WEST])
+def test_on_paper_every_name_is_a_real_one_and_in_the_list_none_is_open(here: Here, users: str) -> None:
+    listed = here.hmsdr("runbook", "list").stdout
+    assert [name for name in definition.SHIPPED if name not in listed] == []
+    assert "${" not in listed
+    for name in definition.SHIPPED:
+        shown = here.hmsdr("runbook", "show", name, "--users", users)
+        assert (shown.returncode, "${" in shown.stdout) == (0, False), shown
+    assert f"Applications of {users}, where users are, use Redis of {WEST}" in (
+        here.hmsdr("runbook", "show", "cache-failover", "--users", users).stdout
+    )
+    paper = here.hmsdr("runbook", "show", "database-failover").stdout
+    assert f"must follow again by then: `hmsdr run start database-follow region={EAST}`" in paper
+    assert "is no region of the playbook" in here.refused("runbook", "show", "cache-failover", "--users", "x")
 
 
 def test_an_abort_behind_the_point_of_no_return_is_refused(here: Here) -> None:

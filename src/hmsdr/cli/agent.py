@@ -114,7 +114,7 @@ async def _serve(
         server = PostgresServer(
             config.data_directory, programs, unprivileged, config.state_directory / "postgres.log"
         )
-        keeper = Agent(config, store, server)
+        keeper = Agent(config, store, server, store)
         runner = web.AppRunner(application(keeper), access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         try:

@@ -46,7 +46,7 @@ def disaster(region: str, overrides: Overrides, as_json: bool, playbook_path: Pa
             f"declaring {region} lost", "no --reason or no --by", "It takes a named person and a reason"
         )
     playbook = load(find_playbook(playbook_path))
-    shown = Shown(as_json=as_json)
+    shown = Shown(as_json=as_json, target=playbook.thresholds.targets.rto)
     refuse_failure(run_async(_declare(playbook_path, playbook, region, overrides, shown)))
 
 

@@ -18,7 +18,6 @@ from hmsdr.cli.runbook import render
 from hmsdr.decide.gates import refusing
 from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
-from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.launch import REGIONAL, Overrides, prepare, refuse_gates
 from hmsdr.runbook.preparation import Seen, look
@@ -86,8 +85,7 @@ async def _plan(path: Path, source: str, target: str, as_json: bool) -> None:
         refuse_gates(prepared.gates)
         return
     click.echo("\n".join([*gate_lines(prepared.gates), "", *_preparation_lines(seen)]))
-    found = definition.load(definition.find(REGIONAL))
-    click.echo("\n" + render(found, prepared.plan, playbook, installed()))
+    click.echo("\n" + render(prepared.plan, playbook, installed()))
     click.echo("\nNothing was changed.")
     refuse_gates(prepared.gates)
 

@@ -57,4 +57,6 @@ def _lines(findings: Sequence[Finding]) -> list[str]:
             mark = click.style("✓", fg="green") if finding.well else click.style("✗", fg="red")
             expected = f"  (expected: {finding.limit})" if finding.limit and not finding.well else ""
             lines.append(f"  {mark} {finding.name:<22} {finding.observed}{expected}")
+            if finding.remedy and not finding.well:
+                lines.append(f"      to mend it: `{finding.remedy}`")
     return lines

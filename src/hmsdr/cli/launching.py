@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def carry_out(
                 runbook=runbook,
                 overrides=overrides,
                 context=context,
-                watcher=Shown(as_json=as_json).watcher(),
+                watcher=Shown(as_json=as_json, target=playbook.thresholds.targets.rto).watcher(),
             )
         )
     )
@@ -153,10 +154,11 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 
 
 class Shown:
-    """A run on the terminal: its gates, then what happens."""
+    """A run on the terminal: its gates, then what happens. ``target`` is the playbook's RTO, when it is known."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, target: timedelta | None = None) -> None:
         self._json = as_json
+        self._target = target
         self._progress: Progress | None = None
 
     @property
@@ -173,7 +175,7 @@ class Shown:
             click.echo("\n".join(gate_lines(gates)))
 
     def _start(self, plan: Plan, run: str) -> None:
-        self._progress = Progress(plan, run, as_json=self._json)
+        self._progress = Progress(plan, run, as_json=self._json, target=self._target)
 
     def _change(self, state: RunState) -> None:
         if self._progress is not None:

@@ -33,6 +33,10 @@ COMMANDS = {
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
     "run": ("hmsdr.cli.run:run", "Start, list, show, resume, roll back, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
+    "reconcile": (
+        "hmsdr.cli.reconcile:reconcile",
+        "What an old primary committed that the new one never saw.",
+    ),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
     "controller": (
         "hmsdr.cli.controller:controller",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -16,11 +18,15 @@ from hmsdr.cli.launching import (
     override_options,
     refuse_failure,
 )
+from hmsdr.cli.progress import left_undone
+from hmsdr.control.chronicle import DECIDED, VETOED, Chronicle
+from hmsdr.decide.leading import Cause
 from hmsdr.errors import RefusedError
 from hmsdr.log.append import append_after
-from hmsdr.log.events import NewEvent
+from hmsdr.log.events import Event, NewEvent
 from hmsdr.log.store import Store
 from hmsdr.playbook.load import load
+from hmsdr.playbook.model import Playbook
 from hmsdr.runbook import launch
 from hmsdr.runbook.launch import Overrides, runs
 from hmsdr.runbook.place import is_run
@@ -51,11 +57,13 @@ def run() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def list_command(playbook_path: Path | None, as_json: bool) -> None:
     """All runs in the log, newest last."""
-    states = run_async(_states(playbook_path))
+    states, proposed = run_async(_states(playbook_path))
     at_work = any(state.status is RunStatus.RUNNING for state in states) and _at_work(playbook_path)
     if as_json:
         click.echo(json.dumps([_summary(state) for state in states]))
         return
+    for line in proposed:
+        click.echo(line)
     if not states:
         click.echo("No run yet. `hmsdr plan failover FROM TO` shows what one would do.")
     for state in states:
@@ -152,7 +160,7 @@ def resume(name: str, as_json: bool, playbook_path: Path | None) -> None:
     """Go on with RUN, whose runner died."""
     path = find_playbook(playbook_path)
     playbook = load(path)
-    shown = Shown(as_json=as_json)
+    shown = Shown(as_json=as_json, target=playbook.thresholds.targets.rto)
     state = run_async(launch.resume(playbook, name, shown.watcher()))
     if not shown.begun:
         click.echo("\n".join(_lines(state)))
@@ -216,9 +224,11 @@ async def _is_run(playbook_path: Path | None) -> bool:
         return await is_run(playbook, store)
 
 
-async def _states(playbook_path: Path | None) -> list[RunState]:
-    async with opened(playbook_path) as (_, store):
-        return runs(await store.read())
+async def _states(playbook_path: Path | None) -> tuple[list[RunState], list[str]]:
+    """All runs, and what is proposed now."""
+    async with opened(playbook_path) as (playbook, store):
+        events = await store.read()
+        return runs(events), _proposed(playbook, events, (await store.read_authority()).epoch)
 
 
 async def _state(playbook_path: Path | None, name: str) -> RunState:
@@ -294,9 +304,42 @@ def _summary(state: RunState) -> dict[str, object]:
     }
 
 
+def _why(trigger: object) -> list[str]:
+    """What made it necessary, and the severity that was proposed with it."""
+    if not isinstance(trigger, dict):
+        return []
+    by = f", declared by {trigger['by']}: {trigger.get('reason', '')}" if trigger.get("by") else ""
+    lines = [f"  because: {trigger.get('kind', 'unknown')}{by}"]
+    if isinstance(severity := trigger.get("severity"), dict):
+        lines.append(f"  severity proposed: {severity['proposed']}: {'; '.join(severity['reasons'])}")
+    return lines
+
+
+def _proposed(playbook: Playbook, events: Sequence[Event], epoch: int) -> list[str]:
+    """Failovers that are proposed under the present epoch, and how to stop them."""
+    now = datetime.now(UTC)
+    chronicle, lines = Chronicle(), []
+    chronicle.take(events, 0.0, now)
+    for region in playbook.regions:
+        if chronicle.noted(VETOED, region, epoch) or chronicle.noted(DECIDED, region, epoch):
+            continue
+        for cause in Cause:
+            if (noted := chronicle.proposed(region, epoch, cause)) is not None:
+                event = next(event for event in events if event.seq == noted.seq)
+                data, ago = event.data, (now - event.at).total_seconds()
+                severity = data.get("severity") or {}
+                named = f", {severity['proposed']}" if severity else ""
+                lines.append(
+                    f"Proposed {ago:.0f} s ago: to leave {region} ({cause}{named}), carried out after "
+                    f"{data['veto_seconds']:g} s. To stop it: `hmsdr veto {region} --reason TEXT --by NAME`"
+                )
+    return lines
+
+
 def _lines(state: RunState) -> list[str]:
     """The run for people."""
     lines = [f"{state.run}  {state.plan.title}  ({state.plan.mode}, by {state.by}): {state.status}"]
+    lines += _why(state.context.get("trigger"))
     lines += [
         f"  overruled: gate {each['gate']} by {each['by']}: {each['reason']}"
         for each in state.context.get("overrides", ())
@@ -314,4 +357,6 @@ def _lines(state: RunState) -> list[str]:
                 lines.append(
                     f"        {record.error['found'].rstrip('.')}. {record.error['remedy']}".rstrip()
                 )
+    if state.status is RunStatus.SUCCEEDED:
+        lines += [f"  {line}" for line in left_undone(state)]
     return lines

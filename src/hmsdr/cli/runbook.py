@@ -18,6 +18,7 @@ from hmsdr.runbook import reference
 from hmsdr.runbook.catalogue import Catalogue, installed
 from hmsdr.runbook.definition import Runbook, find, load, shipped_directory
 from hmsdr.runbook.freeze import freeze
+from hmsdr.runbook.launch import GRANT
 from hmsdr.runbook.plan import Mode, Plan
 
 _MODES: tuple[Mode, ...] = ("planned", "unplanned")
@@ -41,6 +42,7 @@ def list_command() -> None:
 @click.argument("name")
 @click.option("--from", "from_region", help="Region to leave; default: the home region.")
 @click.option("--to", "to_region", help="Region to go to; default: the other one.")
+@click.option("--users", "users_region", help="Region that users are sent to; default: the home region.")
 @click.option("--service", help="Service, for runbooks about one.")
 @click.option("--epoch", type=int, help="The current epoch; default: the store's, or 1 where there is none.")
 @click.option("--planned", is_flag=True, help="Both regions are up: hand over instead of taking away.")
@@ -49,6 +51,7 @@ def show(
     name: str,
     from_region: str | None,
     to_region: str | None,
+    users_region: str | None,
     service: str | None,
     epoch: int | None,
     planned: bool,
@@ -61,13 +64,14 @@ def show(
         epoch = run_async(_current_epoch(playbook))
     catalogue = installed()
     found = load(find(name))
-    start = from_region or playbook.home_region
-    if start not in playbook.regions:
-        raise RefusedError(
-            f"showing {name}",
-            f"{start!r} is no region of the playbook",
-            f"Known: {', '.join(playbook.regions)}",
-        )
+    start, users = from_region or playbook.home_region, users_region or playbook.home_region
+    for region in (start, users):
+        if region not in playbook.regions:
+            raise RefusedError(
+                f"showing {name}",
+                f"{region!r} is no region of the playbook",
+                f"Known: {', '.join(playbook.regions)}",
+            )
     offered = {
         "from": start,
         "to": to_region or playbook.other_region(start),
@@ -76,8 +80,8 @@ def show(
     }
     parameters = {key: offered[key] for key in found.definition.parameters}
     mode: Mode = "planned" if planned else "unplanned"
-    plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch)
-    click.echo(render(found, plan, playbook, catalogue))
+    plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users)
+    click.echo(render(plan, playbook, catalogue))
 
 
 @runbook.command()
@@ -134,12 +138,12 @@ async def _current_epoch(playbook: Playbook) -> int:
         await store.close()
 
 
-def render(found: Runbook, plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
+def render(plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
     """The plan as a runbook for people."""
     lines = [
         f"# {plan.title}",
         "",
-        found.definition.purpose,
+        plan.purpose,
         "",
         f"Mode: {plan.mode}. Playbook: {plan.playbook}. Made for epoch {plan.epoch}.",
     ]
@@ -163,13 +167,23 @@ def render(found: Runbook, plan: Plan, playbook: Playbook, catalogue: Catalogue)
                 lines += [f"       {command}" for command in manual.commands]
                 lines += ["", f"   Expected: {manual.expected}"]
                 lines += [f"   If not: {text}" for text in manual.troubleshooting]
-    lines += ["", "## The way back", ""]
+    return "\n".join([*lines, "", "## The way back", "", *_way_back(plan)])
+
+
+def _way_back(plan: Plan) -> list[str]:
+    """What is undone on the way, how to go back afterwards, and what must be there first."""
+    grants = any(step.action == GRANT for step in plan.steps())
+    until = "Before the right to write is taken away" if grants else "While it runs"
+    lines = [f"{until}: undo what was scaled and pointed over (`hmsdr run abort` does it)."]
+    if plan.rollback is None:
+        return lines
+    back = plan.rollback.parameters
+    values = " ".join(f"--{key} {value}" for key, value in back.items())
     lines.append(
-        "Before the right to write is taken away: undo what was scaled and pointed over (`hmsdr run abort` does it)."
+        f"Afterwards: `hmsdr run rollback RUN`; on paper `hmsdr runbook show {plan.rollback.runbook} {values} --planned`."
     )
-    if plan.rollback is not None:
-        values = " ".join(f"--{key} {value}" for key, value in plan.rollback.parameters.items())
+    if grants and plan.mode == "unplanned" and "to" in back:
         lines.append(
-            f"Afterwards: `hmsdr run rollback RUN`; on paper `hmsdr runbook show {plan.rollback.runbook} {values} --planned`."
+            f"The database of {back['to']} must follow again by then: `hmsdr run start database-follow region={back['to']}`."
         )
-    return "\n".join(lines)
+    return lines

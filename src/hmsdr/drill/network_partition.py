@@ -15,12 +15,12 @@ from hmsdr.control.chronicle import DECIDED
 from hmsdr.control.controller import SEEN
 from hmsdr.control.following import follow
 from hmsdr.drill.practice import Scenario, Scene
-from hmsdr.drill.regional_outage import DETECTION_SECONDS, FAILOVER_SECONDS
 from hmsdr.drill.report import Watched
 from hmsdr.drivers.errors import DriverError
 from hmsdr.lab import wires
 from hmsdr.lab.hms.ledger import HOSPITAL_ANSWERED, Ledger
 from hmsdr.lab.layout import WITNESS
+from hmsdr.lab.regions import Agents
 from hmsdr.log.events import Event
 from hmsdr.log.opening import open_store
 from hmsdr.log.store import Store
@@ -31,13 +31,16 @@ NAME = "network-partition"
 TITLE = "Scenario 3: network partition"
 _HOLD_DOWNS = 2.0
 """For so many hold-downs the first wire stays cut."""
+_FAILOVER_SECONDS = 60.0
 _BACK_SECONDS = 30.0
+_STREAM_SECONDS = 20.0
 
 
 async def _act(scene: Scene) -> None:
     store = await open_store(scene.playbook, site=WITNESS)
     try:
         await _regions_alone(scene, store)
+        await _streams_again(scene)
         await _cut_off(scene, store)
         await _joined_again(scene)
     finally:
@@ -69,6 +72,19 @@ async def _regions_alone(scene: Scene, store: Store) -> None:
     ]
 
 
+async def _streams_again(scene: Scene) -> None:
+    """A standby that lags is not failed over to: it must catch up before the next trouble, by itself."""
+    began, streams = time.monotonic(), False
+    async with Agents(scene.layout) as agents:
+        while not streams and time.monotonic() - began < _STREAM_SECONDS:
+            streams = await agents.streams(scene.target, deadline=1.0)
+            await asyncio.sleep(0.1)
+    took = f"{time.monotonic() - began:.1f} s after the wire was joined"
+    scene.found.watched.append(
+        Watched("the standby streams again", streams, took if streams else "it does not")
+    )
+
+
 async def _cut_off(scene: Scene, store: Store) -> None:
     """The active region alone, with its clinics: the others must go on without it."""
     before = (await store.head()).seq
@@ -78,7 +94,7 @@ async def _cut_off(scene: Scene, store: Store) -> None:
     scene.narrator.say(
         f"{scene.source} is cut off from {scene.target} and {WITNESS}; its clinics still reach it"
     )
-    followed = await follow(store, before, scene.narrator.run, deadline=DETECTION_SECONDS + FAILOVER_SECONDS)
+    followed = await follow(store, before, scene.narrator.run, deadline=_FAILOVER_SECONDS)
     scene.found.trigger, scene.found.run = followed.decided, followed.run
     scene.found.watched.append(_detected(await store.read(before), scene.source, "the cut-off was seen"))
 
