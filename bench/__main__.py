@@ -1,4 +1,4 @@
-"""``make bench``: the failover beside its floor, the journal's cost, the runner's memory; printed, and written as JSON.
+"""``make bench``: how fast, beside what, and at what cost; printed, and written as JSON.
 
 Rounds alternate on fresh labs in one run, because machines are shared and noisy: ratios are compared, not times.
 """
@@ -16,13 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import failover, journal, simulator
+from bench import detection, failover, journal, simulator, switchover, watching
 from bench.figures import lines, remarks, rows
 from hmsdr.errors import HmsdrError
 
-PARTS = ("journal", "simulator", "failover")
+PARTS = ("journal", "simulator", "watching", "failover", "detection", "switchover")
 _DESCRIPTION = (
-    "The failover beside its floor, the journal's cost, the runner's memory, a seed of the simulator."
+    "The failover beside its floor, detection, a planned database switchover beside Patroni's, watching many endpoints, "
+    "the journal's cost, the runner's memory, a seed of the simulator."
 )
 
 
@@ -52,9 +53,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=_DESCRIPTION)
-    parser.add_argument(
-        "--rounds", type=_rounds, default=5, help="Pairs of floor and failover, and journals (default 5)."
-    )
+    parser.add_argument("--rounds", type=_rounds, default=5, help="How often each is measured (default 5).")
     parser.add_argument("--only", choices=PARTS, help="One part of it.")
     parser.add_argument("--out", type=Path, default=Path(".hmsdr/bench"), help="Directory of bench.json.")
     return parser.parse_args()
@@ -75,9 +74,21 @@ async def _measure(rounds: int, only: str | None) -> dict[str, Any]:
         if only in (None, "journal"):
             print(f"The journal: {journal.STEPS} empty steps, then as many pairs of bare writes", flush=True)
             found["journal"] = await journal.measure(Path(place), rounds)
+        if only in (None, "watching"):
+            print(
+                f"Watching {', '.join(map(str, watching.COUNTS))} endpoints, {watching.SECONDS:g} s each",
+                flush=True,
+            )
+            found["watching"] = await asyncio.to_thread(watching.measure, rounds)
         if only in (None, "failover"):
             print("The failover: floor and hmsdr in turn, each on a fresh lab", flush=True)
             found["failover"] = await failover.measure(Path(place), rounds)
+        if only in (None, "detection"):
+            print("Detection: a region lost under controllers at three sites", flush=True)
+            found["detection"] = await detection.measure(Path(place), rounds)
+        if only in (None, "switchover"):
+            print("A planned database switchover: hmsdr and Patroni in turn, each there and back", flush=True)
+            found["switchover"] = await switchover.measure(Path(place), rounds)
     return found
 
 

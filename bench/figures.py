@@ -11,6 +11,11 @@ RATIO_LIMIT = 1.5
 STEP_LIMIT_MS = 2.0
 MEMORY_LIMIT_MB = 200.0
 SEED_LIMIT_MS = 50.0
+GAP_LIMIT = 0.2
+"""Of the gap that `patronictl switchover` leaves."""
+WATCHING_LIMIT_PERCENT = 25.0
+LINEAR_LIMIT = 1.1
+"""What an endpoint among the most may cost, beside one among the fewest."""
 READY = "scaling-up/ready"
 """The step that ends when all pods of the new region are ready."""
 
@@ -78,7 +83,58 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ]
     if part := found.get("simulator"):
         table.append(Row("a seed of the simulator", "ms", 1, Spread.of(part["seed_ms"]), SEED_LIMIT_MS))
-    return table
+    return table + _detection(found) + _switchover(found) + _watching(found)
+
+
+def _detection(found: Mapping[str, Any]) -> list[Row]:
+    if not (part := found.get("detection")):
+        return []
+    return [
+        Row(
+            "failure to decision - hold-down",
+            "s",
+            2,
+            Spread.of(part["detection_seconds"]),
+            part["limit_seconds"],
+            worst=True,
+        ),
+        Row("failure to users served", "s", 1, Spread.of(part["served_seconds"])),
+    ]
+
+
+def _switchover(found: Mapping[str, Any]) -> list[Row]:
+    if not (part := found.get("switchover")):
+        return []
+    clinics, database, patroni = (part[f"{each}_seconds"] for each in ("clinics", "database", "patroni"))
+    return [
+        Row("write gap, patronictl switchover", "ms", 0, Spread.of([1000 * each for each in patroni])),
+        Row("write gap, hmsdr, the same client", "ms", 0, Spread.of([1000 * each for each in database])),
+        Row("write gap, hmsdr, clinics", "ms", 0, Spread.of([1000 * each for each in clinics])),
+        Row("same client / Patroni", "", 3, Spread.of(ratios(database, patroni)), GAP_LIMIT),
+        Row("clinics / Patroni", "", 3, Spread.of(ratios(clinics, patroni)), GAP_LIMIT),
+        Row("acknowledged writes lost", "", 0, Spread.of([part["lost"]]), 0, worst=True),
+    ]
+
+
+def _watching(found: Mapping[str, Any]) -> list[Row]:
+    if not (part := found.get("watching")):
+        return []
+    percent = {int(count): values for count, values in part["percent"].items()}
+    least, most = min(percent), max(percent)
+    each = [[value / count for value in percent[count]] for count in (most, least)]
+    return [
+        *(
+            Row(
+                f"watching {count} endpoints",
+                "%",
+                1,
+                Spread.of(values),
+                WATCHING_LIMIT_PERCENT if count == most else None,
+            )
+            for count, values in sorted(percent.items())
+        ),
+        Row(f"one of {most} / one of {least}", "", 2, Spread.of(ratios(*each)), LINEAR_LIMIT),
+    ]
 
 
 def remarks(found: Mapping[str, Any]) -> list[str]:
@@ -95,7 +151,7 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
 
 def lines(table: Sequence[Row]) -> list[str]:
     """The table for people."""
-    shown = [f"  {'':<29}{'min':>9}{'median':>9}{'max':>9}"]
+    shown = [f"  {'':<33}{'min':>9}{'median':>9}{'max':>9}"]
     for row in table:
         spread = row.spread
         figures = "".join(f"{each:>9.{row.digits}f}" for each in (spread.least, spread.median, spread.most))
@@ -103,5 +159,5 @@ def lines(table: Sequence[Row]) -> list[str]:
         if row.limit is not None:
             which = "max" if row.worst else "median"
             verdict = f"{which} at most {row.limit:g}: {'holds' if row.holds else 'DOES NOT HOLD'}"
-        shown.append(f"  {row.name:<29}{figures} {row.unit:<3} {verdict}".rstrip())
+        shown.append(f"  {row.name:<33}{figures} {row.unit:<3} {verdict}".rstrip())
     return shown

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.figures import READY, Row, Spread, lines, ratios, remarks, rows
+from bench.writers import Acknowledged
 from hmsdr.runbook import definition
 
 FAILOVER = {
@@ -70,6 +71,47 @@ def test_a_round_whose_pods_were_late_is_told() -> None:
     shipped = yaml.safe_load(definition.find("regional-failover").read_text())
     (scaling,) = (each for each in shipped["stages"] if each["stage"] == stage)
     assert step in {each["step"] for group in scaling["steps"] for each in group.get("together", [group])}
+
+
+def test_detection_is_judged_by_its_worst_round() -> None:
+    part = {"detection_seconds": [0.4, 1.6, 0.5], "served_seconds": [9.0, 8.0, 7.0], "limit_seconds": 1.5}
+    detection, served = rows({"detection": part})
+    assert (detection.judged, detection.holds) == (1.6, False)
+    assert (served.judged, served.limit) == (8.0, None)
+
+
+def test_gaps_are_judged_beside_patronis_of_the_same_round() -> None:
+    part = {
+        "patroni_seconds": [1.0, 2.0, 1.0],
+        "database_seconds": [0.2, 0.2, 0.1],
+        "clinics_seconds": [0.3, 0.3, 0.3],
+        "lost": 0,
+    }
+    table = {row.name: row for row in rows({"switchover": part})}
+    same, clinics = table["same client / Patroni"], table["clinics / Patroni"]
+    assert (same.judged, same.holds) == (pytest.approx(0.1), True)
+    assert (clinics.judged, clinics.holds) == (pytest.approx(0.3), False)
+    assert table["acknowledged writes lost"].holds
+    (lost,) = (row for row in rows({"switchover": {**part, "lost": 1}}) if row.name.startswith("acknow"))
+    assert not lost.holds
+
+
+def test_watching_is_judged_at_the_most_endpoints_and_by_its_growth() -> None:
+    part = {"percent": {"1000": [7.0, 7.0], "500": [4.0, 4.0], "2000": [16.0, 20.0]}}
+    table = {row.name: row for row in rows({"watching": part})}
+    assert list(table)[:3] == [f"watching {count} endpoints" for count in (500, 1000, 2000)]
+    assert [row.limit for row in table.values()] == [None, None, 25.0, 1.1]
+    growth = table["one of 2000 / one of 500"]
+    assert (growth.spread.least, growth.spread.most) == (pytest.approx(1.0), pytest.approx(1.25))
+    assert not growth.holds
+
+
+def test_a_gap_counts_when_it_reaches_into_the_switchover() -> None:
+    told = Acknowledged(at=[0.0, 5.0, 5.1, 5.5, 5.6, 9.0])
+    assert told.gap(5.05, 5.3) == pytest.approx(0.4)
+    assert told.gap(4.0, 5.3) == pytest.approx(5.0)
+    assert told.gap(5.2, 6.0) == pytest.approx(3.4)
+    assert Acknowledged(at=[1.0]).gap(0.0, 2.0) == float("inf")
 
 
 def test_what_was_left_out_has_no_rows() -> None:

@@ -1,0 +1,135 @@
+"""What it costs one process to watch many endpoints: the product's prober against real servers. Measures only.
+
+The prober runs in a process of its own, which says what it used, so that nothing else is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hmsdr.control.prober import Prober, Verdict, Watched
+from hmsdr.drivers.http import HttpProbe
+from hmsdr.errors import FailedError
+from hmsdr.lab.processes import DIE_WITH_PARENT
+
+COUNTS = (500, 1000, 2000)
+MOST_ROUNDS = 3
+"""Nine measurements of half a minute are enough for a figure that hardly moves."""
+INTERVAL_SECONDS = 5.0
+TIMEOUT_SECONDS = 2.0
+SECONDS = 30.0
+"""Measured, after one round in which connections are made."""
+_BY = 60.0
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """CPU share of one core in percent, for each number of endpoints, `rounds` times in turn, at most `MOST_ROUNDS`.
+
+    Raises:
+        FailedError: an endpoint was not seen well, or not in its turn: what it cost means nothing then.
+    """
+    found: dict[int, list[float]] = {count: [] for count in COUNTS}
+    memory: dict[int, list[float]] = {count: [] for count in COUNTS}
+    asked = []
+    rounds = min(rounds, MOST_ROUNDS)
+    for number in range(1, rounds + 1):
+        for count in COUNTS if number % 2 else COUNTS[::-1]:
+            told = _watched(count)
+            found[count].append(told["percent"])
+            memory[count].append(told["memory_mb"])
+            asked.append(told["asked_a_second"] * INTERVAL_SECONDS / count)
+            print(
+                f"  round {number} of {rounds}: {count:>5} endpoints {told['percent']:5.1f} % of a core",
+                flush=True,
+            )
+    return {
+        "interval_seconds": INTERVAL_SECONDS,
+        "percent": {str(count): values for count, values in found.items()},
+        "memory_mb": {str(count): values for count, values in memory.items()},
+        "asked_in_an_interval": asked,
+    }
+
+
+def _watched(count: int) -> dict[str, float]:
+    with subprocess.Popen(
+        [*DIE_WITH_PARENT, sys.executable, "-m", "bench.endpoints", str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as servers:
+        assert servers.stdout is not None  # noqa: S101 - asked for
+        try:
+            done = subprocess.run(
+                [*DIE_WITH_PARENT, sys.executable, "-m", "bench.watching"],
+                input=servers.stdout.readline(),
+                stdout=subprocess.PIPE,
+                timeout=INTERVAL_SECONDS + SECONDS + _BY,
+                check=False,
+            )
+        finally:
+            servers.kill()
+    if done.returncode != 0:
+        raise FailedError(
+            f"watching {count} endpoints", done.stdout.decode().strip() or "it failed", "See above"
+        )
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
+async def _watch(ports: list[int]) -> dict[str, Any]:
+    probe = HttpProbe()
+    endpoints = [Watched(f"endpoint-{port}", f"http://127.0.0.1:{port}/health") for port in ports]
+    prober = Prober(probe, endpoints, interval=INTERVAL_SECONDS, timeout=TIMEOUT_SECONDS)
+    watching = asyncio.create_task(prober.run())
+    try:
+        await asyncio.sleep(INTERVAL_SECONDS + 1)
+        used, began, asked, skipped = _cpu(), time.monotonic(), prober.asked, prober.skipped
+        await asyncio.sleep(SECONDS)
+        used, took = _cpu() - used, time.monotonic() - began
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return {
+            "percent": 100 * used / took,
+            "memory_mb": _memory(),
+            "asked_a_second": (prober.asked - asked) / took,
+            "skipped": prober.skipped - skipped,
+            "silent": len(prober.silent(now, INTERVAL_SECONDS + TIMEOUT_SECONDS)),
+            "verdicts": Counter(str(each.verdict) for each in prober.last.values()),
+        }
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await probe.close()
+
+
+def _cpu() -> float:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime
+
+
+def _memory() -> float:
+    """The kernel's high-water mark, in MB; resource usage begins with the memory of whoever started us."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 0.0 if found is None else int(found[1]) * 1024 / 1e6
+
+
+def main() -> int:
+    """Watch the ports given on standard input; 1 when one was not seen well each time."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    ports = json.loads(sys.stdin.readline())
+    told = asyncio.run(_watch(ports))
+    print(json.dumps(told))
+    well = told["verdicts"] == {str(Verdict.WELL): len(ports)} and not told["skipped"] and not told["silent"]
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
