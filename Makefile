@@ -8,7 +8,7 @@ SEEDS ?= 100000
 SEED ?=
 BREAKAGE ?=
 
-.PHONY: help setup drill bench test simulate breakages crash-test lint format trace clean
+.PHONY: help setup drill bench test simulate breakages crash-test faults lint format trace clean
 
 help:  ## Show what there is to make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,9 +20,10 @@ drill: setup  ## Kill a region of a hospital under traffic, fail over, report; A
 	@.venv/bin/hmsdr drill run regional-outage --dir .hmsdr/drill-lab $(ARGS)
 
 test: lint  ## Lint, then run all tests; ARGS="-k name" selects some
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-bench: setup  ## Failover beside its floor, the journal, memory, the simulator; ROUNDS=9 OUT=DIR
+bench:  ## Failover, detection, switchover beside Patroni, watching, journal, simulator; ROUNDS=9 OUT=DIR
+	@scripts/setup.sh bench
 	@.venv/bin/python -m bench --rounds $(ROUNDS) --out "$(OUT)" $(ARGS)
 
 simulate: setup  ## The protocol under simulated faults; SEEDS=1000000 (nightly), or SEED=n for its story
@@ -33,6 +34,9 @@ breakages: setup  ## Leave out each rule of the protocol in turn, until the simu
 
 crash-test: setup  ## Kill a real failover after each of many events, and resume it (minutes)
 	@HMSDR_CRASH_POINTS=$$(seq -s, 1 3 100) .venv/bin/python -m pytest -q tests/lab/test_crashes.py -k killed $(ARGS)
+
+faults: setup  ## Every real fault on real servers: wires cut, processes stopped, a disk filled (10 minutes)
+	@HMSDR_FAULTS=all PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -q tests/lab/test_real_faults.py $(ARGS)
 
 lint: setup  ## Check style, types, import direction and the traceability page
 	@.venv/bin/ruff check --quiet .
