@@ -10,6 +10,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,9 @@ class Healing:
                 await asyncio.to_thread(self._restart_agent, region)
         async with Agents(self._layout) as agents, asyncio.timeout(2 * HEAL_SECONDS):
             regions = {region for _, region in broken}
+            await asyncio.gather(
+                *(self._cache(region) for region in regions if region in self._layout.regions)
+            )
             found = await asyncio.gather(
                 *(self._region(agents, name, services=name in regions) for name in self._layout.regions)
             )
@@ -81,6 +85,19 @@ class Healing:
             f"{state}, neither writing nor streaming: `hmsdr authority show` says who may write; "
             "recovery of a region that lost that right is a step of its own"
         )
+
+    async def _cache(self, region: str) -> None:
+        """Until Redis listens: Kubernetes is slow to start again what died many times."""
+        where, ends = self._layout.regions[region].redis, time.monotonic() + HEAL_SECONDS
+        while True:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_ASK_SECONDS):
+                    _, writer = await asyncio.open_connection(where.host, where.port)
+                writer.close()
+                return
+            if time.monotonic() > ends:
+                raise FailedError(f"healing {region}", f"Redis does not listen on {where}", "See its log")
+            await asyncio.sleep(_PAUSE)
 
     async def _services(self, region: str, ends: float) -> None:
         where = self._layout.regions[region].ingress_http
