@@ -103,7 +103,7 @@ if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
 groups=(--group dev)
 if [ "${1:-}" = bench ]; then groups=(--all-groups); fi
 # The stamp's second word says that the benchmark's packages are there too; who does not need them leaves them alone.
-read -r done_for done_too <"$stamp" 2>/dev/null || true
+read -r done_for done_too 2>/dev/null <"$stamp" || true
 if [ "${done_for:-}" = "$wanted" ] && [ -x .venv/bin/hmsdr ] && [[ "${1:-}" != bench || "${done_too:-}" = bench ]]; then
   exit 0
 fi
