@@ -111,7 +111,13 @@ class Region:
         return database_processes(str(self.data))
 
     def postmaster(self) -> int:
-        return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        """Of the newest start. The server makes the file first, and writes into it a moment later."""
+        ends = time.monotonic() + 5
+        while True:
+            with suppress(FileNotFoundError, ValueError):
+                return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            assert time.monotonic() < ends, "no postmaster"
+            time.sleep(0.005)
 
     def find(self, title: bytes) -> int | None:
         """A process of the database by its title; None while there is none."""

@@ -54,7 +54,8 @@ class Evidence:
     epoch_before: int = 0
     epoch: int = 0
     phase: str = ""
-    decided: int = 0
+    decided: list[dict[str, Any]] = field(default_factory=list)
+    """What the controllers decided, with what they gave as their reasons."""
     runs: list[str] = field(default_factory=list)
     postmaster_kept: bool = False
     """The active region's database was never started anew."""

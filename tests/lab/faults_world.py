@@ -74,7 +74,7 @@ class World:
             found.problem = found.problem or f"asking the databases: {error}"
         finally:
             await store.close()
-        if found.problem:
+        if found.problem or (fault.over is not None and len(found.decided) != fault.over):
             _keep_logs(layout, self._directory / f"logs-{name}")
         if found.problem or found.epoch != found.epoch_before or fault.small_disk:
             await self.end()
@@ -164,7 +164,7 @@ async def _ask(found: Evidence, layout: Layout, playbook: Playbook, store: Store
             break
         assert time.monotonic() < ends, "the store does not answer after the fault"
     found.holder, found.epoch, found.phase = _region(playbook, record), record.epoch, str(record.phase)
-    found.decided = sum(event.kind == DECIDED for event in events)
+    found.decided = [dict(event.data) for event in events if event.kind == DECIDED]
     found.runs = [str(each.status) for each in runs(events)]
     found.primaries = await asyncio.to_thread(primaries, layout)
 

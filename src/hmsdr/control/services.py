@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from hmsdr.control.proctable import boottime
+from hmsdr.control.punctuality import Punctuality
 from hmsdr.control.watch import fresh, references
 from hmsdr.decide.outage import Look, Sight, Watch, look
 from hmsdr.drivers.errors import DriverError
@@ -60,6 +61,8 @@ class ServicesWatch:
         self.watches: dict[str, Watch] = {}
         """By service; of `region` only. Those that are not critical are told of, and drive nothing."""
         self.pilot: Pilot | None = None
+        self.held_up = 0
+        """Looks in vain that do not count, because this process could not run while it looked."""
         self._ready: frozenset[str] = frozenset()
         self._unheard: set[str] = set()
         """Addresses that gave no answer last."""
@@ -90,9 +93,14 @@ class ServicesWatch:
     async def step(self, region: str) -> None:
         """One look at each service, on every path at once."""
         at = boottime()
-        looks = await self._looks(region, at)
+        with Punctuality(self._timeout) as punctuality:
+            looks = await self._looks(region, at)
         if region != self.region:
             return  # the other one has become active meanwhile
+        if punctuality.held_up and any(seen.sight is Sight.UNREACHABLE for seen in looks.values()):
+            # Their silence may be ours. What answered counts; the clocks of the others have a gap.
+            self.held_up += 1
+            looks = {name: seen for name, seen in looks.items() if seen.sight is Sight.REACHABLE}
         for service, seen in looks.items():
             before = self.watches[service]
             after = self.watches[service] = look(before, seen)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -115,6 +115,15 @@ class _Once(Collector):
             for sight in Sight:
                 sights.add_metric([region, sight], float(controller.observer.sight(region) is sight))
         yield sights
+        held_up = CounterMetricFamily(
+            "hmsdr_looks_held_up",
+            "Looks in vain that did not count, because this controller could not run meanwhile",
+            labels=["watch"],
+        )
+        for region, region_watch in controller.observer.watches.items():
+            held_up.add_metric([region], float(region_watch.held_up))
+        held_up.add_metric(["services"], float(controller.observer.services.held_up))
+        yield held_up
         yield from _of_view(controller)
         words = GaugeMetricFamily("hmsdr_site_word_age_seconds", "Age of a site's last word", labels=["site"])
         for site, age in standing.words.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hmsdr.control.punctuality import Punctuality
 from hmsdr.decide.outage import Look, Sight, Watch, look
 from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError, PermanentError
@@ -76,6 +77,8 @@ class RegionWatch:
         probing = systems.playbook.thresholds.probing
         self._interval = probing.interval.total_seconds()
         self._timeout = probing.timeout.total_seconds()
+        self.held_up = 0
+        """Looks in vain that do not count, because this process could not run while it looked."""
         self.watch = Watch(
             systems.playbook.thresholds.triggers.region_unreachable,
             longest_gap=timedelta(seconds=fresh(systems.playbook)),
@@ -91,9 +94,14 @@ class RegionWatch:
             await asyncio.sleep(max(0.0, self._interval - (_now() - began)))
 
     async def step(self) -> None:
-        """One look."""
+        """One look. One in vain does not count when this process was held up meanwhile: that is a gap, not silence."""
+        with Punctuality(self._timeout) as punctuality:
+            found = await self._look()
+        if found.sight is Sight.UNREACHABLE and punctuality.held_up:
+            self.held_up += 1
+            return
         before = self.watch
-        self.watch = look(before, await self._look())
+        self.watch = look(before, found)
         seen = None if before.last is None else before.last.sight
         if self.watch.last is not None and self.watch.last.sight is not seen:
             self._on_change(self.watch)
