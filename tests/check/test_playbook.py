@@ -30,7 +30,7 @@ def changed(changes: dict[str, Any]) -> Playbook:
         if value is None and last not in ("backup", "kubeconfig"):
             del place[last]
         else:
-            place[last] = value
+            place[int(last) if isinstance(place, list) else last] = value
     return Playbook.model_validate(values)
 
 
@@ -48,9 +48,9 @@ ERRORS: dict[str, dict[str, Any]] = {
     f"{WEST}.ingress.address": {f"{WEST}.ingress.address": "192.0.2.10"},
     f"{EAST}.ingress.address": {f"{EAST}.ingress.address": "api-primary.hms.enterprise.com"},
     f"{EAST}.ingress.url": {f"{EAST}.ingress.url": "https://api.hms.enterprise.com"},
-    f"{EAST}.postgres.database": {f"{EAST}.postgres.database": ""},
+    "procedures.testing.weekly[0]": {"procedures.testing.weekly.0": "\u200b"},
     "aws": {"aws.access_key_id": "x"},
-    "aws.endpoint_url": {"aws.endpoint_url": "localhost:5000"},
+    f"{WEST}.controller.url": {f"{WEST}.controller.url": "https://user:word@hmsdr.example.org"},
     "services.auth.deployment": {"services.auth.deployment": "billing-service"},
     "services.auth.health_path": {"services.auth.health_path": "/billing-service/health"},
     "services": {f"services.{s}.critical": False for s in ("patient", "appointment", "clinical", "auth")},

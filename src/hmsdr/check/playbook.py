@@ -17,8 +17,7 @@ from hmsdr.check import playbook_figures, playbook_people, playbook_topology
 from hmsdr.playbook.findings import Finding, Keys, PlaybookError
 from hmsdr.playbook.load import load_tree
 from hmsdr.playbook.model import Playbook
-
-_MAY_BE_EMPTY = ("note", "prefix")
+from hmsdr.playbook.names import is_blank
 
 __all__ = ["Checked", "Finding", "lint", "load_checked"]
 
@@ -44,18 +43,19 @@ def lint(playbook: Playbook) -> list[Finding]:
 
 
 def _empty_texts(value: Any, keys: Keys) -> Iterator[Finding]:
+    """Blank keys and items of lists; the model itself refuses blank fields."""
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _empty_texts(getattr(value, name), (*keys, name))
     elif isinstance(value, dict):
         for name, item in value.items():
             yield from _empty_texts(item, (*keys, name))
-            if not name.strip():
+            if is_blank(name):
                 yield Finding((*keys, name), "an empty name", "a name")
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from _empty_texts(item, (*keys, index))
-    elif value == "" and keys[-1] not in _MAY_BE_EMPTY:
+    elif isinstance(value, str) and is_blank(value) and isinstance(keys[-1], int):
         yield Finding(keys, "an empty text", "a text")
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from hmsdr.check.playbook_figures import value_at
 from hmsdr.playbook.findings import Finding, Keys
@@ -91,18 +90,6 @@ def _services(playbook: Playbook) -> Iterator[Finding]:
         yield Finding(("services",), "no critical service", "at least one", remedy)
 
 
-def split_url(text: str) -> SplitResult | None:
-    """A web URL's parts; None when it is none."""
-    try:
-        parts = urlsplit(text)
-        usable = (
-            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-        )
-    except ValueError:
-        return None
-    return parts if usable and not any(sign.isspace() for sign in text) else None
-
-
 def _is_loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
@@ -111,16 +98,21 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _urls(playbook: Playbook) -> Iterator[Finding]:
+    """What the form of a URL (`hmsdr.playbook.names.HttpUrl`) does not say."""
     places: list[Keys] = [("traffic", "public_url"), ("prometheus", "url")]
     places += [("regions", name, part, "url") for name in playbook.regions for part in ("agent", "ingress")]
+    places += [
+        ("regions", name, "controller", "url") for name in playbook.regions if playbook.controller(name)
+    ]
+    if playbook.witness.controller is not None:
+        places.append(("witness", "controller", "url"))
     if playbook.aws.endpoint_url is not None:
         places.append(("aws", "endpoint_url"))
+    if playbook.store.etcd is not None:
+        places += [("store", "etcd", "endpoints", name) for name in playbook.store.etcd.endpoints]
     for keys in places:
-        text: Any = value_at(playbook, keys)
-        parts = split_url(text)
-        if parts is None:
-            yield Finding(keys, repr(text[:60]), "a URL such as https://name or http://address:port")
-        elif parts.username or parts.password:
+        parts = urlsplit(value_at(playbook, keys))
+        if parts.username or parts.password:
             remedy = "Secrets never stand in the playbook."
             yield Finding(keys, "a URL with a user or password in it", "a URL without", remedy)
         elif parts.scheme == "http" and "agent" in keys and not _is_loopback(parts.hostname):
@@ -139,8 +131,8 @@ def _within(name: str, zone: str) -> bool:
 def _traffic(playbook: Playbook) -> Iterator[Finding]:
     traffic = playbook.traffic
     zone = traffic.hosted_zone
-    public = split_url(traffic.public_url)
-    if public is not None and public.hostname != _name(traffic.record):
+    public = urlsplit(traffic.public_url)
+    if public.hostname != _name(traffic.record):
         remedy = "Changing the record would move nobody."
         found = f"the host {public.hostname!r}"
         yield Finding(
@@ -156,8 +148,8 @@ def _traffic(playbook: Playbook) -> Iterator[Finding]:
     if traffic.record_type == "CNAME" and _name(traffic.record) == _name(zone):
         yield Finding(("traffic", "record_type"), "CNAME at the top of the zone", "A")
     for name, region in playbook.regions.items():
-        own = split_url(region.ingress.url)
-        if own is not None and own.hostname == _name(traffic.record):
+        own = urlsplit(region.ingress.url)
+        if own.hostname == _name(traffic.record):
             keys: Keys = ("regions", name, "ingress", "url")
             remedy = "Through the public name, nobody can tell which region answered."
             yield Finding(keys, "the public name", "the region's own way in", remedy)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import types
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -18,8 +19,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from hmsdr.playbook.names import is_blank
+
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+LONGEST = timedelta(days=3650)
+"""Nothing here is waited for longer, and a date so far away can still be told."""
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 
 
@@ -39,6 +44,34 @@ class Model(BaseModel):
             raise PydanticCustomError("bool_as_written", "true or false")
         if wanted in (int, float) and isinstance(value, bool | str):
             raise PydanticCustomError("number_as_written", "a number, without quotes")
+        if get_origin(wanted) is Literal and isinstance(value, bool):
+            raise PydanticCustomError("literal_as_written", "a value that is not true or false")
+        return value
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether this is `str`, optional or not, with or without marks."""
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return all(_is_text(member) for member in get_args(annotation) if member is not type(None))
+    return annotation is str
+
+
+class MayBeBlank:
+    """Marks a text that may say nothing; so does the default ``""``."""
+
+
+class Section(Model):
+    """Base of the models of a playbook: a text in it says something, unless it is marked with `MayBeBlank`."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_blank(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        may_be_blank = field.default == "" or any(isinstance(mark, MayBeBlank) for mark in field.metadata)
+        if _is_text(field.annotation) and isinstance(value, str) and is_blank(value) and not may_be_blank:
+            raise PydanticCustomError("blank", "a text that says something")
         return value
 
 
@@ -52,10 +85,10 @@ def parse_duration(value: Any) -> timedelta:
         return value
     if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, value.strip(), re.ASCII):
         raise PydanticCustomError("duration", "a duration such as 30s, 5m or 1h30m")
-    try:
-        return timedelta(seconds=sum(float(n) * _UNIT_SECONDS[u] for n, u in _DURATION.findall(value)))
-    except OverflowError:
-        raise PydanticCustomError("duration", "a duration of less than a million years") from None
+    seconds = sum(float(n) * _UNIT_SECONDS[u] for n, u in _DURATION.findall(value))
+    if seconds > LONGEST.total_seconds():
+        raise PydanticCustomError("duration", "a duration of at most ten years (3650d)")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:

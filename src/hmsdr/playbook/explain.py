@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _LONGEST = 60
+_USERINFO = re.compile(r"//[^/@\s]*@")
+"""User and password of a URL: it should not be there, and what is wrong with it is said without it."""
 _SHAPES = {"model_type": "a mapping", "dict_type": "a mapping", "tuple_type": "a list", "list_type": "a list"}
 _NULL = "null removes a key of the playbook that is extended; there is none here."
 
@@ -30,7 +32,7 @@ def describe(node: Node | None) -> str:
         return "a list"
     if isinstance(value, bool):
         return "true" if value else "false"
-    shown = repr(value)
+    shown = repr(_USERINFO.sub("//…@", value) if isinstance(value, str) else value)
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}… ({len(shown)} characters)"
 
 
@@ -90,8 +92,22 @@ def _finding(detail: ErrorDetails, keys: Keys, tree: Node, model: type[BaseModel
     allowed = _SHAPES.get(detail["type"]) or re.sub(
         r"^(Input should be |Value error, |String should )", "", detail["msg"]
     )
-    remedy = _NULL if node is not None and node.value is None else ""
+    remedy = _NULL if node is not None and node.value is None else _remedy(detail, node, model)
     return Finding(keys, found, allowed, remedy, mark=mark)
+
+
+def _remedy(detail: ErrorDetails, node: Node | None, model: type[BaseModel]) -> str:
+    """What the model says about a value of the wrong form; the nearest right one, unless it came by a reference."""
+    context = detail.get("ctx", {})
+    if remedy := context.get("remedy"):
+        return str(remedy)
+    written = node.value if node else None
+    if (hint := context.get("hint")) and isinstance(written, str) and "${" not in written:
+        return f"Did you mean {hint!r}?"
+    if detail["type"] == "string_pattern_mismatch" and detail["loc"]:
+        owner = fields.model_of(fields.at(model, detail["loc"][:-1]))
+        return _meaning(owner, str(detail["loc"][-1])) if owner else ""
+    return ""
 
 
 def _unknown(keys: Keys, place: Keys, tree: Node, model: type[BaseModel]) -> Finding:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hmsdr.playbook.base import Model
+from hmsdr.playbook.base import Section
 from hmsdr.playbook.people import (
     Audience,
     Cadence,
@@ -34,7 +34,7 @@ from hmsdr.playbook.topology import (
 )
 
 
-class Playbook(Model):
+class Playbook(Section):
     """A hospital's disaster-recovery playbook."""
 
     schema_version: Literal[1] = Field(alias="schema", default=1)

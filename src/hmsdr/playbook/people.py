@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hmsdr.playbook.base import Duration, Model, Secret
+from hmsdr.playbook.base import Duration, Secret, Section
+from hmsdr.playbook.names import Channel, Reach
 
 SeverityName = Literal["SEV-0", "SEV-1", "SEV-2", "SEV-3"]
 
 
-class Severity(Model):
+class Severity(Section):
     """One severity: what it means and how fast somebody must answer (CL-1, CL-2)."""
 
     title: str
@@ -22,7 +23,7 @@ class Severity(Model):
     """Somebody must have answered after this long."""
 
 
-class Person(Model):
+class Person(Section):
     """Somebody who can be called (CO-1)."""
 
     name: str
@@ -33,7 +34,7 @@ class Person(Model):
     """Email address."""
 
 
-class Role(Model):
+class Role(Section):
     """A role of the response team: who holds it, and who backs them up. Names of people."""
 
     title: str
@@ -44,18 +45,18 @@ class Role(Model):
     """Name of the person who is called when the first does not answer."""
 
 
-class Contact(Model):
+class Contact(Section):
     """An entry of the emergency and vendor lists (CO-2)."""
 
     name: str
     """Who or what is reached."""
-    reach: str
+    reach: Reach
     """Phone number, email address or URL."""
     note: str = ""
     """What the caller should know."""
 
 
-class Contacts(Model):
+class Contacts(Section):
     """The emergency list and the vendor list (CO-2, AP-2)."""
 
     emergency: dict[str, tuple[Contact, ...]]
@@ -64,7 +65,7 @@ class Contacts(Model):
     """Vendor lists by name."""
 
 
-class Audience(Model):
+class Audience(Section):
     """A group outside the response team and how it is told (CM-3)."""
 
     title: str
@@ -73,7 +74,7 @@ class Audience(Model):
     """How it is told."""
 
 
-class Cadence(Model):
+class Cadence(Section):
     """When words are due (CM-2)."""
 
     first_word: Duration
@@ -84,14 +85,14 @@ class Cadence(Model):
     """Resolution notice after resolving, at the latest."""
 
 
-class InternalChannels(Model):
+class InternalChannels(Section):
     """Internal channels in order of preference (CM-1)."""
 
-    primary: str
+    primary: Channel
     """Used first."""
-    backup: str
+    backup: Channel
     """Used when the first fails."""
-    escalation: str
+    escalation: Channel
     """Used when both fail."""
     endpoints: dict[str, Secret] = Field(default_factory=dict)
     """Webhook URL of each kind of channel (``slack``, ``teams``); a kind without one cannot be posted to."""

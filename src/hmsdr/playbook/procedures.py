@@ -9,10 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hmsdr.playbook.base import Duration, Model
+from hmsdr.playbook.base import Duration, Section
 
 
-class ResponsePhases(Model):
+class ResponsePhases(Section):
     """Ends of the phases of the response checklist, counted from detection (IR-1, IR-2, IR-3)."""
 
     initial: Duration
@@ -23,16 +23,16 @@ class ResponsePhases(Model):
     """End of the mitigation phase; from here on the incident is overdue."""
 
 
-class Switchback(Model):
+class Switchback(Section):
     """How traffic goes home (SW-2, SW-3)."""
 
-    home_shares: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], Field(min_length=1)]
+    home_shares: Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=100)], ...], Field(min_length=1)]
     """Share of traffic of the home region after each step, in per cent: rising, the last is 100."""
     hold: Duration
     """How long latency and error rate are watched at each share before the next step."""
 
 
-class Testing(Model):
+class Testing(Section):
     """Tests by how often they are due (TV-1, TV-2, TV-3)."""
 
     weekly: tuple[str, ...]
@@ -43,7 +43,7 @@ class Testing(Model):
     """Names of the tests due every quarter."""
 
 
-class ReviewWindow(Model):
+class ReviewWindow(Section):
     """When a review opens and is due, counted from the resolution."""
 
     opens: Duration
@@ -52,7 +52,7 @@ class ReviewWindow(Model):
     """Latest."""
 
 
-class Reviews(Model):
+class Reviews(Section):
     """The three reviews after an incident (PR-1)."""
 
     immediate: ReviewWindow
@@ -63,7 +63,7 @@ class Reviews(Model):
     """Whether the action items were done and helped."""
 
 
-class ActionHorizons(Model):
+class ActionHorizons(Section):
     """Ends of the horizons of action items; what is later is long-term (PR-4)."""
 
     immediate: Duration
@@ -72,7 +72,7 @@ class ActionHorizons(Model):
     """End of the medium term."""
 
 
-class Procedures(Model):
+class Procedures(Section):
     """Figures of the procedures around a failover."""
 
     response: ResponsePhases

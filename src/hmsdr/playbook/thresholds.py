@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from hmsdr.playbook.base import Duration, Model
+from hmsdr.playbook.base import Duration, Section
 
 
-class Probing(Model):
+class Probing(Section):
     """How often and how patiently the systems are asked."""
 
     interval: Duration
@@ -19,7 +20,7 @@ class Probing(Model):
     """A probe that takes longer counts as no answer."""
 
 
-class Triggers(Model):
+class Triggers(Section):
     """How long a condition must last before a failover is decided (FA-1)."""
 
     region_unreachable: Duration
@@ -35,7 +36,7 @@ class Triggers(Model):
 Policy = Literal["automatic", "propose"]
 
 
-class Automation(Model):
+class Automation(Section):
     """What is done without a person."""
 
     region_unreachable: Policy = "automatic"
@@ -50,7 +51,7 @@ class Automation(Model):
     """After a failover, the next one within this long takes a person."""
 
 
-class Verification(Model):
+class Verification(Section):
     """What independent evidence a failover needs (FA-3)."""
 
     sites: Annotated[int, Field(ge=2)] = 2
@@ -61,12 +62,24 @@ class Verification(Model):
     """Verification that takes longer holds the failover and alerts."""
 
 
-class Gates(Model):
+def _room_for_lag(count: int) -> int:
+    if count > 0:
+        return count
+    raise PydanticCustomError(
+        "room_for_lag",
+        "more than 0, such as 67108864 (64 MiB)",
+        {
+            "remedy": "A standby is always some bytes behind a primary that writes: 0 would refuse every failover."
+        },
+    )
+
+
+class Gates(Section):
     """The prerequisites of a failover (FM-1)."""
 
     replication_lag: Duration
     """Largest replication lag, in time."""
-    replication_lag_bytes: Annotated[int, Field(ge=0)]
+    replication_lag_bytes: Annotated[int, AfterValidator(_room_for_lag)]
     """Largest replication lag, in bytes."""
     last_known_lag_age: Duration
     """With the primary gone, its last measured lag counts only when it is not older than this."""
@@ -76,7 +89,7 @@ class Gates(Model):
     """A smaller object under the backups' prefix is no backup of a database."""
 
 
-class Targets(Model):
+class Targets(Section):
     """Recovery objectives."""
 
     rto: Duration
@@ -85,7 +98,7 @@ class Targets(Model):
     """Writes of this long may be lost."""
 
 
-class Thresholds(Model):
+class Thresholds(Section):
     """All figures."""
 
     probing: Probing

@@ -11,100 +11,116 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hmsdr.playbook.base import Duration, Model, PathText, Secret
+from hmsdr.playbook.base import Duration, MayBeBlank, PathText, Secret, Section
+from hmsdr.playbook.names import (
+    AbsolutePath,
+    Bucket,
+    DnsName,
+    Host,
+    HttpUrl,
+    Identifier,
+    Instance,
+    Namespace,
+    Resolver,
+    Table,
+    UrlPath,
+    Workload,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+_MOST_PODS = 2**31 - 1
+"""Kubernetes takes no larger number of replicas."""
 RegionName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 
 
-class Kubernetes(Model):
+class Kubernetes(Section):
     """How to reach a region's Kubernetes API: a kubeconfig and one of its contexts."""
 
     context: str
     """Context of the kubeconfig."""
     kubeconfig: PathText | None = None
     """Path of the kubeconfig; None means $KUBECONFIG or ~/.kube/config, as kubectl does."""
-    namespace: str = "hms-system"
+    namespace: Namespace = "hms-system"
     """Namespace of the hospital's services and databases."""
 
 
-class PostgresInstance(Model):
+class PostgresInstance(Section):
     """A region's PostgreSQL server."""
 
-    instance: str
+    instance: Instance
     """Its name in the write authority: unique in the playbook, set as PostgreSQL's cluster_name."""
-    host: str
+    host: Host
     """Name or address that hmsdr connects to."""
     port: Port = 5432
     """TCP port."""
-    service_host: str
+    service_host: Host
     """The value that DATABASE_HOST takes in applications that use this instance."""
-    database: str = "hms"
+    database: Identifier = "hms"
     """Database of the hospital."""
-    user: str = "postgres"
+    user: Identifier = "postgres"
     """User that hmsdr connects as; it may promote and see pg_stat_replication."""
     password: Secret | None = None
     """Password of the user; unset means the server asks for none."""
-    statefulset: str
+    statefulset: Workload
     """StatefulSet in which the server runs."""
     slot: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,63}$")]
     """The replication slot on the other region's primary through which this instance follows it."""
-    data_directory: str = "/var/lib/postgresql/data"
+    data_directory: AbsolutePath = "/var/lib/postgresql/data"
     """Data directory inside the pod, for the commands that people run."""
 
 
-class RedisInstance(Model):
+class RedisInstance(Section):
     """A region's Redis server."""
 
-    host: str
+    host: Host
     """Name or address that hmsdr connects to."""
     port: Port = 6379
     """TCP port."""
-    service_host: str
+    service_host: Host
     """The value that REDIS_HOST takes in applications that use this instance."""
     password: Secret | None = None
     """Password; unset means the server asks for none."""
-    statefulset: str
+    statefulset: Workload
     """StatefulSet in which the server runs."""
 
 
-class AgentEndpoint(Model):
+class AgentEndpoint(Section):
     """The agent beside a region's database, see SAFETY rules 3, 5, 6, 9."""
 
-    url: str
+    url: HttpUrl
     """Where the agent answers."""
     key: Secret
     """Shared key with which requests to the agent are authenticated."""
 
 
-class ControllerEndpoint(Model):
+class ControllerEndpoint(Section):
     """The controller of a site."""
 
-    url: str
+    url: HttpUrl
     """Where it answers: `/healthz`, `/readyz`, `/metrics`, `/v1/view`."""
 
 
-class Ingress(Model):
+class Ingress(Section):
     """A region's way in."""
 
-    url: str
+    url: HttpUrl
     """The region's own path, for example https://api-primary.hms.enterprise.com."""
-    address: str
+    address: Host
     """Value of the region's public record: an IPv4 address, or a name when the record is a CNAME."""
 
 
-class Backups(Model):
+class Backups(Section):
     """Where a region's backups lie."""
 
-    bucket: str
+    bucket: Bucket
     """Bucket of the region's own backups."""
-    prefix: str = "databases/"
+    prefix: Annotated[str, MayBeBlank()] = "databases/"
     """Key prefix of database backups in the bucket."""
-    copy_bucket: str
+    copy_bucket: Bucket
     """Bucket in another region that keeps a copy, so that no backup lies only where it is needed."""
 
 
-class Region(Model):
+class Region(Section):
     """One region of the hospital."""
 
     title: str
@@ -125,10 +141,10 @@ class Region(Model):
     """Its controller."""
 
 
-class Witness(Model):
+class Witness(Section):
     """The third site: it observes and votes, and serves no patients."""
 
-    name: str
+    name: RegionName
     """Name of the site; not one of the regions."""
     title: str
     """What people call it."""
@@ -136,38 +152,38 @@ class Witness(Model):
     """Its controller."""
 
 
-class Replicas(Model):
+class Replicas(Section):
     """How many pods a service runs in the active region, and in the standby as its pilot light."""
 
-    active: Annotated[int, Field(ge=1)]
+    active: Annotated[int, Field(ge=1, le=_MOST_PODS)]
     """Pods in the active region."""
-    standby: Annotated[int, Field(ge=0)]
+    standby: Annotated[int, Field(ge=0, le=_MOST_PODS)]
     """Pods in the standby region."""
 
 
-class Service(Model):
+class Service(Section):
     """One of the hospital's services."""
 
     title: str
     """What people call the service."""
-    deployment: str
+    deployment: Workload
     """Deployment in which it runs."""
-    health_path: Annotated[str, Field(pattern=r"^/")]
+    health_path: UrlPath
     """Path of its health check below the public URL and below each region's ingress URL."""
     critical: bool
     """Whether the hospital cannot work without it; critical services drive a trigger of failover."""
     replicas: Replicas
     """How many pods it runs."""
-    tables: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
     """Tables that hold its data, for consistency checks."""
 
 
-class Aws(Model):
+class Aws(Section):
     """How to reach the AWS APIs; unset fields mean the SDK's own defaults."""
 
-    region: str = "us-east-1"
+    region: RegionName = "us-east-1"
     """Region of the API endpoints."""
-    endpoint_url: str | None = None
+    endpoint_url: HttpUrl | None = None
     """URL of all AWS APIs, for tests and the lab."""
     access_key_id: Secret | None = None
     """Access key; unset means the SDK's own credentials."""
@@ -175,37 +191,37 @@ class Aws(Model):
     """Secret of the access key."""
 
 
-class Traffic(Model):
+class Traffic(Section):
     """How users find the active region: a public name with one weighted record for each region."""
 
-    public_url: str
+    public_url: HttpUrl
     """What users open: scheme, name and, where it is not the default, port."""
-    hosted_zone: str
+    hosted_zone: DnsName
     """Name of the Route 53 hosted zone, with or without the final dot."""
-    record: str
+    record: DnsName
     """Name of the weighted records."""
     record_type: Literal["A", "CNAME"] = "A"
     """A for addresses, CNAME for names."""
     ttl: Annotated[int, Field(ge=1, le=86400)] = 60
     """Seconds that resolvers may keep an answer."""
-    epoch_record: str
+    epoch_record: DnsName
     """Name of the TXT record that carries the epoch in the same batch (SAFETY rule 12)."""
-    resolvers: tuple[str, ...] = ()
+    resolvers: tuple[Resolver, ...] = ()
     """DNS servers to ask, ``address`` or ``address:port``; empty means the system's."""
     ca_file: PathText | None = None
     """Certificate authority for the hospital's own endpoints; None means the system's store."""
 
 
-class Prometheus(Model):
+class Prometheus(Section):
     """Where Prometheus answers."""
 
-    url: str
+    url: HttpUrl
     """Base URL of its HTTP API."""
     region_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "region"
     """Label that names the region in its metrics."""
 
 
-class IntegrityChecks(Model):
+class IntegrityChecks(Section):
     """How the data are looked at for damage, on primary and standby (pg_amcheck)."""
 
     every: Duration = timedelta(hours=6)
@@ -214,7 +230,7 @@ class IntegrityChecks(Model):
     """A check that takes longer is given up, and proves nothing."""
 
 
-class DatabasePolicy(Model):
+class DatabasePolicy(Section):
     """What is promised about the database."""
 
     mode: Literal["asynchronous", "synchronous"] = "asynchronous"
@@ -229,17 +245,17 @@ class DatabasePolicy(Model):
     """Fail over although nobody proved the old primary dead. Off by default; every use is logged."""
 
 
-class CachePolicy(Model):
+class CachePolicy(Section):
     """What is promised about Redis (SAFETY rule 13)."""
 
     policy: Literal["loss-tolerant"] = "loss-tolerant"
     """Loss-tolerant: not fenced, flushed at promotion; applications must survive its loss."""
 
 
-class EtcdCluster(Model):
+class EtcdCluster(Section):
     """The etcd cluster across the three sites."""
 
-    endpoints: Annotated[dict[RegionName, str], Field(min_length=1)]
+    endpoints: Annotated[dict[RegionName, HttpUrl], Field(min_length=1)]
     """Client URL of the member at each site: both regions and the witness."""
     prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/_.-]*[A-Za-z0-9_.-]$")] = "/hmsdr"
     """Prefix of all keys: one for each hospital."""
@@ -253,7 +269,7 @@ class EtcdCluster(Model):
     """Password of that user."""
 
 
-class Store(Model):
+class Store(Section):
     """Where the event log and the write authority are kept."""
 
     kind: Literal["sqlite", "etcd"] = "sqlite"

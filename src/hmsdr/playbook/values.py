@@ -55,7 +55,7 @@ class Values:
         if not isinstance(node.value, str):
             return node.value
         text = self._text(node, keys) if "${" in node.value else node.value
-        return self._absolute(text, node) if text and fields.is_path(annotation) else text
+        return self._absolute(text, node) if text.strip() and fields.is_path(annotation) else text
 
     def _text(self, node: Node, keys: Keys) -> str:
         text = str(node.value)
