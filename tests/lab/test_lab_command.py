@@ -118,6 +118,34 @@ async def test_a_fault_kills_and_stays_until_it_is_healed(lab: Layout, fault: st
     assert status.authority["epoch"] == 1
 
 
+async def test_two_redis_masters_are_told(lab: Layout) -> None:
+    """Each of them works, and what one region caches the other never sees."""
+    west = lab.regions[WEST].redis
+    primary = lab.regions[EAST].redis
+
+    async def say(line: str) -> None:
+        reader, writer = await asyncio.open_connection(west.host, west.port)
+        writer.write(f"{line}\r\n".encode())
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"+OK")
+        writer.close()
+
+    await say("REPLICAOF NO ONE")
+    try:
+        done = await asyncio.to_thread(hmsdr, "status", "--dir", lab.directory, "--json")
+        found = json.loads(done.stdout)
+        assert (done.returncode, found["whole"]) == (1, False)
+        assert found["redis_masters"] == [EAST, WEST]
+        assert found["writable_databases"] == [EAST]
+        assert f"Redis is a master in {EAST} and {WEST}" in "\n".join(found["problems"])
+    finally:
+        await say(f"REPLICAOF {primary.host} {primary.port}")
+    until = time.monotonic() + 15
+    while not (status := await inspect(lab)).whole:
+        assert time.monotonic() < until, status.problems
+        await asyncio.sleep(0.1)
+    assert status.redis_masters == [EAST]
+
+
 async def test_a_dead_standby_stays_dead_until_it_is_healed(lab: Layout) -> None:
     """Its agent starts it again at once, and it must not serve as a standby in between."""
     await control.break_(lab, "database-killed", region=WEST)
@@ -204,6 +232,10 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path, number: signal.Signals
             break
     child.send_signal(number)
     assert child.wait(30) != 0
+    said = child.stderr.read()
     child.stderr.close()
+    if number != signal.SIGKILL:
+        assert "What had been started was stopped and removed: nothing is left" in said
+    assert "in the log" not in said
     wait_for(lambda: not directory.parent.exists(), 10)
     wait_for(lambda: not left(directory), 10)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from hmsdr.errors import RefusedError
+from hmsdr.errors import FailedError, RefusedError
 from hmsdr.log.opening import open_store
 from hmsdr.log.store import Store
 from hmsdr.playbook.load import load
@@ -41,6 +42,17 @@ def by_option(command: F) -> F:
     return click.option("--by", required=True, help="Your name, for the record.")(command)
 
 
+def lab_directory() -> Path:
+    """The lab's directory when none is named: the environment's, or the default."""
+    return _named(LAB_ENV) or DEFAULT_LAB
+
+
+def _named(variable: str) -> Path | None:
+    """The path in an environment variable; an empty variable says nothing, and certainly not the directory here."""
+    text = os.environ.get(variable, "")
+    return Path(text) if text.strip() else None
+
+
 def find_playbook(path: Path | None) -> Path:
     """The playbook file that is meant.
 
@@ -49,15 +61,15 @@ def find_playbook(path: Path | None) -> Path:
     """
     if path is not None:
         return path
-    if PLAYBOOK_ENV in os.environ:
-        return Path(os.environ[PLAYBOOK_ENV])
-    lab = Path(os.environ.get(LAB_ENV, DEFAULT_LAB)) / "playbook.yaml"
+    if (named := _named(PLAYBOOK_ENV)) is not None:
+        return named
+    lab = lab_directory() / "playbook.yaml"
     for candidate in (Path("hmsdr.yaml"), lab):
         if candidate.exists():
             return candidate
     raise RefusedError(
         "looking for the playbook",
-        f"no --playbook, no ${PLAYBOOK_ENV}, no ./hmsdr.yaml, no lab in {DEFAULT_LAB}",
+        f"no --playbook, no ${PLAYBOOK_ENV}, no ./hmsdr.yaml, no lab in {lab_directory()}",
         "Name one with --playbook FILE; `hmsdr validate hms` shows the shipped one",
     )
 
@@ -72,6 +84,29 @@ async def opened(path: Path | None) -> AsyncIterator[tuple[Playbook, Store]]:
         yield playbook, store
     finally:
         await store.close()
+
+
+@contextmanager
+def interruptible(doing: str, remedy: str) -> Iterator[None]:
+    """Say what is true when somebody presses Ctrl-C while this is `doing`.
+
+    Raises:
+        FailedError: it was interrupted.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise FailedError(doing, "it was interrupted", remedy) from None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While this looks at what an interruption left, a second Ctrl-C is not heard; it is short."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_async(work: Coroutine[Any, Any, _T]) -> _T:

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import click
 
-from hmsdr.cli.common import DEFAULT_LAB, LAB_ENV, run_async
-from hmsdr.cli.lab_view import UpView, status_lines
+from hmsdr.cli.common import DEFAULT_LAB, LAB_ENV, interruptible, lab_directory, run_async, undisturbed
+from hmsdr.cli.lab_view import UpView, left_lines, status_lines
 from hmsdr.errors import ExitStatus, FailedError, RefusedError
 from hmsdr.lab import control, faults, shell
+from hmsdr.lab.launch import remains
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.report import inspect
-
-
-def working_directory() -> Path:
-    """The directory that is meant when none is named."""
-    return Path(os.environ.get(LAB_ENV, DEFAULT_LAB))
-
 
 directory_option = click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
-    default=working_directory,
+    default=lab_directory,
     help=f"The lab's directory. Default: ${LAB_ENV} or {DEFAULT_LAB}.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -59,14 +51,25 @@ def up(directory: Path, address: str | None, ports: tuple[str, ...], keep: bool,
     began = time.monotonic()
     chosen = _ports(ports)
 
+    view = UpView()
+
     async def work() -> Layout:
         control.interrupt_on_signals()
-        with UpView() as view:
+        with view:
             return await control.up(
                 directory, progress=view.progress, address=address, ports=chosen, keep_failed=keep, ha=ha
             )
 
-    layout = _interruptible(work(), "bringing the lab up", "Nothing is left running; try again")
+    try:
+        layout = run_async(work())
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        with undisturbed():
+            left = remains(directory.absolute())
+        raise FailedError(
+            f"bringing the lab up in {directory}",
+            "it was interrupted",
+            left_lines(left, directory, begun=view.begun),
+        ) from None
     home = next(iter(layout.regions.values()))
     click.echo(
         f"Lab up in {time.monotonic() - began:.1f} s in {layout.directory}, networks from {home.pod_network}.0"
@@ -84,7 +87,8 @@ def status(context: click.Context, directory: Path, as_json: bool) -> None:
     Exit status 0 when all works, 1 when a part does not, 2 when there is no lab.
     """
     layout = control.existing(directory)
-    found = run_async(inspect(layout))
+    with interruptible(f"looking at the lab in {directory}", "Nothing was changed"):
+        found = run_async(inspect(layout))
     if not found.processes:
         raise RefusedError(
             f"looking for a lab in {directory}", "none is up there", "Start one with `hmsdr lab up`"
@@ -112,7 +116,9 @@ def break_command(
     """Let FAULT happen: region-down, database-killed, redis-killed or service-killed."""
     layout = control.existing(directory)
     faults.check(layout, fault, region or next(iter(layout.regions)), service)
-    done = run_async(control.break_(layout, fault, region=region, service=service, hold=hold))
+    remedy = "It may have happened: `hmsdr lab status` shows it, `hmsdr lab heal` mends it"
+    with interruptible(f"letting {fault} happen", remedy):
+        done = run_async(control.break_(layout, fault, region=region, service=service, hold=hold))
     if as_json:
         click.echo(json.dumps({"region": done.region, "at": done.wall, "killed": done.count}))
     else:
@@ -123,7 +129,9 @@ def break_command(
 @directory_option
 def heal(directory: Path) -> None:
     """Start again what was broken. A database that lost the right to write never comes back writable."""
-    found = run_async(control.heal(control.existing(directory)))
+    remedy = "The lab goes on healing by itself: `hmsdr lab status` shows what works, `hmsdr lab heal` waits for the rest"
+    with interruptible(f"healing the lab in {directory}", remedy):
+        found = run_async(control.heal(control.existing(directory)))
     click.echo("\n".join(f"{name:<12} {text}" for name, text in found.items()))
 
 
@@ -150,7 +158,10 @@ def down(directory: Path, keep: bool) -> None:
     """Stop everything and remove the lab's directory."""
     began = time.monotonic()
     layout = control.existing(directory)
-    run_async(control.down(layout, keep=keep))
+    with interruptible(
+        f"taking down the lab in {directory}", "Some of it may be left: `hmsdr lab down` again ends it"
+    ):
+        run_async(control.down(layout, keep=keep))
     what = f"logs are in {layout.directory}" if keep else "directory removed"
     click.echo(f"Lab down in {time.monotonic() - began:.1f} s; {what}")
 
@@ -167,10 +178,3 @@ def _ports(texts: tuple[str, ...]) -> dict[str, int]:
             )
         ports[name] = int(number)
     return ports
-
-
-def _interruptible(work: Coroutine[Any, Any, Layout], doing: str, remedy: str) -> Layout:
-    try:
-        return run_async(work)
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        raise FailedError(doing, "it was interrupted", remedy) from None

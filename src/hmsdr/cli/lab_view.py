@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from hmsdr.lab.launch import Remains
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.report import Status
 
@@ -48,6 +50,11 @@ class UpView:
         if self._live is None and state == "ready":
             click.echo(f"  {at:5.1f} s  {step}", err=True)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a step was seen to begin."""
+        return bool(self._steps)
+
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         now = time.monotonic() - self._began
@@ -55,6 +62,21 @@ class UpView:
             mark = "[green]✔[/]" if state == "ready" else "[yellow]…[/]"
             table.add_row(mark, step, f"{at if state == 'ready' else now:5.1f} s")
         return table
+
+
+def left_lines(left: Remains, directory: Path, *, begun: bool) -> str:
+    """What an interrupted `hmsdr lab up` left, and what clears it."""
+    if left.up:
+        return f"A lab is up in {directory}: `hmsdr lab status` shows it, `hmsdr lab down` ends it"
+    if left.processes:
+        return f"{left.processes} processes of it are still running: `hmsdr lab down --dir {directory}` ends them"
+    if left.files:
+        return (
+            f"Nothing of it runs; its files are in {directory}, and the next `hmsdr lab up` there clears them"
+        )
+    if begun:
+        return "What had been started was stopped and removed: nothing is left"
+    return "Nothing had been started: nothing is left"
 
 
 def status_lines(found: Status, layout: Layout) -> list[str]:

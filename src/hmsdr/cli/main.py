@@ -50,7 +50,13 @@ COMMANDS = {
 
 
 class _Lazy(click.Group):
-    """A group that imports a subcommand when it is asked for."""
+    """A group that imports a subcommand when it is asked for.
+
+    Attributes:
+        entered: a command was found and its code is loaded: it may have begun something.
+    """
+
+    entered = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -63,6 +69,13 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(ctx, args)
+        self.entered = True
+        return found
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -74,6 +87,9 @@ def cli() -> None:
     """hmsdr: a disaster-recovery playbook that runs."""
 
 
+assert isinstance(cli, _Lazy)  # noqa: S101 - for the type checker: click does not say it
+
+
 def main() -> NoReturn:
     """Run the command line; exit 0 done, 1 tried and failed, 2 refused or invalid. Never a traceback."""
     try:
@@ -83,7 +99,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(ExitStatus.REFUSED)
     except (click.Abort, KeyboardInterrupt):
-        print("Interrupted. What was begun is in the log: `hmsdr run list`.", file=sys.stderr)  # noqa: T201
+        print(interrupted(entered=cli.entered), file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except BaseExceptionGroup as group:
         sys.exit(_report(group))
@@ -94,6 +110,13 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
         sys.exit(_report(error))
     sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
+
+
+def interrupted(*, entered: bool) -> str:
+    """What is true of a command that was interrupted and says nothing itself; `entered`: its code was loaded."""
+    if not entered:
+        return "Interrupted before anything was begun."
+    return "Interrupted. If a run was begun, it is in the log: `hmsdr run list`."
 
 
 def _report(error: BaseException) -> int:

@@ -27,18 +27,32 @@ def control_name(mark: str) -> str:
     return f"\0hmsdr-lab-control/{mark}"
 
 
+async def say(mark: str, request: dict[str, Any], *, deadline: float = PING_SECONDS) -> dict[str, Any]:
+    """The answer of the supervisor under `mark`, as it stands there, within `deadline` seconds.
+
+    Raises:
+        OSError: there is none.
+        TimeoutError: it does not answer.
+        ValueError: it hung up.
+    """
+    async with asyncio.timeout(deadline):
+        reader, writer = await asyncio.open_unix_connection(control_name(mark), limit=LINE_LIMIT)
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            line = await reader.readline()
+        finally:
+            writer.close()
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
 async def alive(mark: str) -> bool:
     """Whether a supervisor answers under `mark`."""
     try:
-        async with asyncio.timeout(PING_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(control_name(mark), limit=LINE_LIMIT)
-            try:
-                writer.write(b'{"do": "ping"}\n')
-                return bool(await reader.readline())
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
+        await say(mark, {"do": "ping"})
+    except (OSError, TimeoutError, ValueError):
         return False
+    return True
 
 
 async def ask(layout: Layout, request: dict[str, Any], *, deadline: float) -> dict[str, Any]:
@@ -50,22 +64,15 @@ async def ask(layout: Layout, request: dict[str, Any], *, deadline: float) -> di
     """
     doing = f"asking the lab in {layout.directory}"
     try:
-        async with asyncio.timeout(deadline):
-            reader, writer = await asyncio.open_unix_connection(control_name(layout.lab_id), limit=LINE_LIMIT)
-            try:
-                writer.write(json.dumps(request).encode() + b"\n")
-                line = await reader.readline()
-            finally:
-                writer.close()
+        message = await say(layout.lab_id, request, deadline=deadline)
+    except TimeoutError as error:
+        raise FailedError(doing, f"no answer after {deadline:g} s", "Look at `hmsdr lab status`") from error
     except OSError as error:
         raise RefusedError(
             doing, "its supervisor does not run", "`hmsdr lab down`, then `hmsdr lab up`"
         ) from error
-    except TimeoutError as error:
-        raise FailedError(doing, f"no answer after {deadline:g} s", "Look at `hmsdr lab status`") from error
-    if not line:
-        raise FailedError(doing, "it hung up", "Look at `hmsdr lab status`")
-    message: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise FailedError(doing, "it hung up", "Look at `hmsdr lab status`") from error
     raise_problem(message)
     return message
 

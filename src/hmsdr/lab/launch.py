@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hmsdr.errors import FailedError, RefusedError
-from hmsdr.lab.client import LINE_LIMIT, alive, control_name, lab_id, raise_problem
+from hmsdr.lab.client import LINE_LIMIT, alive, control_name, lab_id, raise_problem, say
 from hmsdr.lab.components import environment
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.ports import Networks
@@ -181,6 +182,34 @@ async def _gone(layout: Layout, created: list[Path]) -> None:
     for directory in created:
         with suppress(OSError):
             directory.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is in a lab's directory: a supervisor that answers, processes of it, its files."""
+
+    up: bool
+    processes: int
+    files: bool
+
+
+def remains(directory: Path, *, seconds: float = DOWN_SECONDS) -> Remains:
+    """What an interrupted start left in `directory` (absolute); one that is still ending is given `seconds` for it."""
+    mark, ends = lab_id(directory), time.monotonic() + seconds
+    while True:
+        count = len(lab_processes(mark, directory))
+        up = count > 0 and asyncio.run(_is_up(mark))
+        if count == 0 or up or time.monotonic() > ends:
+            return Remains(up, count, (directory / "lab.json").exists())
+        time.sleep(_PAUSE)
+
+
+async def _is_up(mark: str) -> bool:
+    """Whether a supervisor serves there that has brought its lab up, and is not ending it."""
+    try:
+        return bool((await say(mark, {"do": "status"})).get("up"))
+    except (OSError, TimeoutError, ValueError):
+        return False
 
 
 def anything_left(layout: Layout) -> bool:

@@ -7,6 +7,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hmsdr.drivers.errors import DriverError
+from hmsdr.drivers.postgres import Postgres
 from hmsdr.errors import HmsdrError
 from hmsdr.lab import control, probe
 from hmsdr.lab.layout import PUBLIC_NAME, REGIONS, SERVICES, Endpoint, Layout
@@ -15,6 +17,7 @@ from hmsdr.lab.processes import LabProcess, lab_processes, usage
 from hmsdr.lab.regions import Agents
 from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
+from hmsdr.playbook.topology import PostgresInstance
 
 _ASK_SECONDS = 2.0
 _MEGABYTE = 1_048_576
@@ -31,6 +34,10 @@ class Status:
     epoch_record: str = ""
     faults: list[dict[str, Any]] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
+    writable_databases: list[str] = field(default_factory=list)
+    """Regions whose PostgreSQL would take a write now, asked of itself: never two."""
+    redis_masters: list[str] = field(default_factory=list)
+    """Regions whose Redis is a master."""
     problems: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
@@ -61,10 +68,24 @@ async def inspect(layout: Layout) -> Status:
         _prometheus(layout, found),
     )
     found.processes = await asyncio.to_thread(_processes, layout)
+    judge_writers(found)
     # The database may be in the other region, as database-failover leaves it; but somewhere it must be.
     if not any(region.get("database") == "primary" for region in found.regions.values()):
         found.problems.append("no region's database is the primary: nobody can write")
     return found
+
+
+def judge_writers(found: Status) -> None:
+    """Two that take writes are two histories, however well each of them works."""
+    if len(found.writable_databases) > 1:
+        found.problems.append(
+            f"the databases of {' and '.join(found.writable_databases)} are both writable: two histories of the same "
+            "patients. `hmsdr authority show` says who may write; fence the other one"
+        )
+    if len(found.redis_masters) > 1:
+        found.problems.append(
+            f"Redis is a master in {' and '.join(found.redis_masters)}: what one region caches, the other never sees"
+        )
 
 
 def _endpoints(layout: Layout) -> dict[str, dict[str, str]]:
@@ -92,14 +113,21 @@ async def _supervisor(layout: Layout, found: Status) -> None:
 
 async def _regions(layout: Layout, found: Status) -> None:
     try:
+        playbook = load(layout.playbook)
         agents = Agents(layout)
     except HmsdrError as error:
         found.problems.append(str(error))
         return
     async with agents:
-        answers = await asyncio.gather(*(_region(layout, agents, name) for name in layout.regions))
+        answers, writable = await asyncio.gather(
+            asyncio.gather(*(_region(layout, agents, name) for name in layout.regions)),
+            asyncio.gather(*(_writable(region.postgres) for region in playbook.regions.values())),
+        )
+    found.writable_databases = [name for name, yes in zip(layout.regions, writable, strict=True) if yes]
     for name, (region, problems) in zip(layout.regions, answers, strict=True):
         found.regions[name] = region
+        if region["redis"] == "master":
+            found.redis_masters.append(name)
         found.problems += [f"{name}: {problem}" for problem in problems]
 
 
@@ -140,6 +168,17 @@ async def _services(layout: Layout, name: str) -> dict[str, bool]:
         probe.answers(where, f"/{service}-service/health", deadline=_ASK_SECONDS) for service in SERVICES
     ]
     return dict(zip(SERVICES, await asyncio.gather(*asked), strict=True))
+
+
+async def _writable(instance: PostgresInstance) -> bool:
+    """Whether this database takes writes, in its own words: an agent that hangs would not know."""
+    driver = Postgres(instance)
+    try:
+        return (await driver.status(deadline=_ASK_SECONDS)).in_recovery is False
+    except DriverError:
+        return False
+    finally:
+        await driver.close()
 
 
 async def _redis_role(endpoint: Endpoint) -> str | None:

@@ -58,6 +58,7 @@ class Supervisor:
         self.faults = Faults(layout, self.components)
         self._stop: asyncio.Future[bool] | None = None
         self._since = time.time()
+        self._up = False
 
     async def run(self, control: socket.socket, owner: socket.socket) -> None:
         """Bring the lab up, serve until it is taken down."""
@@ -70,8 +71,10 @@ class Supervisor:
         failed = await self._bring_up(reader, writer)
         if failed is None:
             self._log("up")
+            self._up = True
             _say(writer, {"up": time.time() - self._since})
             keep = await self._stop
+            self._up = False
         else:
             keep = self._keep_failed
         await self._take_down(keep=keep)
@@ -166,6 +169,7 @@ class Supervisor:
 
             return {
                 "since": self._since,
+                "up": self._up,
                 "pid": os.getpid(),
                 "reaper": self._reaper,
                 "components": [summary(component) for component in self.components.values()],
