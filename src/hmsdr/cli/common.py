@@ -24,6 +24,8 @@ PLAYBOOK_ENV = "HMSDR_PLAYBOOK"
 LAB_ENV = "HMSDR_LAB"
 DEFAULT_LAB = Path(".hmsdr/lab")
 
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

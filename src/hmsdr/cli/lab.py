@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from hmsdr.cli.common import DEFAULT_LAB, LAB_ENV, interruptible, lab_directory, run_async, undisturbed
+from hmsdr.cli.common import (
+    DEFAULT_LAB,
+    LAB_ENV,
+    interruptible,
+    json_option,
+    lab_directory,
+    run_async,
+    undisturbed,
+)
 from hmsdr.cli.lab_view import UpView, left_lines, status_lines
 from hmsdr.errors import ExitStatus, FailedError, RefusedError
 from hmsdr.lab import control, faults, shell
@@ -24,7 +32,6 @@ directory_option = click.option(
     default=lab_directory,
     help=f"The lab's directory. Default: ${LAB_ENV} or {DEFAULT_LAB}.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @click.group()

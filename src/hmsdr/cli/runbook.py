@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hmsdr.cli.common import find_playbook, playbook_option, run_async
+from hmsdr.cli.common import find_playbook, json_option, playbook_option, run_async
 from hmsdr.errors import RefusedError
 from hmsdr.log.opening import open_store
 from hmsdr.log.store import StoreError
 from hmsdr.playbook.load import load as load_playbook
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook import reference
+from hmsdr.runbook.action import Manual
 from hmsdr.runbook.catalogue import Catalogue, installed
-from hmsdr.runbook.definition import Runbook, find, load, shipped_directory
+from hmsdr.runbook.definition import Runbook, RunbookDefinition, find, load, shipped_directory
 from hmsdr.runbook.freeze import freeze
 from hmsdr.runbook.launch import GRANT
 from hmsdr.runbook.plan import Mode, Plan
@@ -30,12 +33,27 @@ def runbook() -> None:
 
 
 @runbook.command("list")
-def list_command() -> None:
+@json_option
+def list_command(as_json: bool) -> None:
     """The shipped runbooks."""
-    for path in sorted(shipped_directory().glob("*.yaml")):
-        definition = load(path).definition
+    definitions = [load(path).definition for path in sorted(shipped_directory().glob("*.yaml"))]
+    if as_json:
+        click.echo(json.dumps([_listed(each) for each in definitions], indent=2, ensure_ascii=False))
+        return
+    for definition in definitions:
         parameters = " ".join(f"{name}=<{kind}>" for name, kind in definition.parameters.items())
         click.echo(f"{definition.runbook:<20} {parameters}\n    {definition.purpose}")
+
+
+def _listed(definition: RunbookDefinition) -> dict[str, Any]:
+    return {
+        "runbook": definition.runbook,
+        "title": definition.title,
+        "purpose": definition.purpose,
+        "parameters": dict(definition.parameters),
+        "stages": [stage.stage for stage in definition.stages],
+        "rollback": definition.rollback.runbook if definition.rollback else None,
+    }
 
 
 @runbook.command()
@@ -46,6 +64,7 @@ def list_command() -> None:
 @click.option("--service", help="Service, for runbooks about one.")
 @click.option("--epoch", type=int, help="The current epoch; default: the store's, or 1 where there is none.")
 @click.option("--planned", is_flag=True, help="Both regions are up: hand over instead of taking away.")
+@json_option
 @playbook_option
 def show(
     name: str,
@@ -55,6 +74,7 @@ def show(
     service: str | None,
     epoch: int | None,
     planned: bool,
+    as_json: bool,
     playbook_path: Path | None,
 ) -> None:
     """Print what a person would do by hand for runbook NAME: every command with real values."""
@@ -81,7 +101,10 @@ def show(
     parameters = {key: offered[key] for key in found.definition.parameters}
     mode: Mode = "planned" if planned else "unplanned"
     plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users)
-    click.echo(render(plan, playbook, catalogue))
+    if as_json:
+        click.echo(json.dumps(as_data(plan, playbook, catalogue), indent=2, ensure_ascii=False))
+    else:
+        click.echo(render(plan, playbook, catalogue))
 
 
 @runbook.command()
@@ -138,6 +161,25 @@ async def _current_epoch(playbook: Playbook) -> int:
         await store.close()
 
 
+def as_data(plan: Plan, playbook: Playbook, catalogue: Catalogue) -> dict[str, Any]:
+    """The plan and what a person would do for each step, for machines."""
+    data: dict[str, Any] = plan.model_dump(mode="json")
+    for stage in data["stages"]:
+        for step in (step for group in stage["groups"] for step in group):
+            manual = _manual(catalogue, playbook, step["action"], step["arguments"])
+            step["by_hand"] = {
+                "commands": list(manual.commands),
+                "expected": manual.expected,
+                "if_not": list(manual.troubleshooting),
+            }
+    return {**data, "way_back": _way_back(plan)}
+
+
+def _manual(catalogue: Catalogue, playbook: Playbook, action: str, arguments: dict[str, Any]) -> Manual:
+    known = catalogue.get(action)
+    return known.manual(playbook, known.Args.model_validate(arguments))
+
+
 def render(plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
     """The plan as a runbook for people."""
     lines = [
@@ -159,8 +201,7 @@ def render(plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
                 lines += ["", f"The next {len(group)} steps may be done at the same time."]
             for step in group:
                 number += 1
-                action = catalogue.get(step.action)
-                manual = action.manual(playbook, action.Args.model_validate(step.arguments))
+                manual = _manual(catalogue, playbook, step.action, step.arguments)
                 lines += ["", f"{number}. {step.title}  (at most {step.deadline.total_seconds():g} s)", ""]
                 if step.point_of_no_return:
                     lines += ["   POINT OF NO RETURN: going back afterwards is a failover of its own.", ""]

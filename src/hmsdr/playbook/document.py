@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Never
@@ -80,13 +80,40 @@ class Node:
         return mark
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file should be, for the words of a refusal.
+
+    Attributes:
+        noun: with its article: ``a playbook``.
+        instead: what may be named in place of a file; begins with ``or``.
+        keys: what its top level holds.
+        start: how a new one is begun.
+        nearest: from a path that is no usable file to the one that was meant: ``Did you mean …?``, or nothing.
+    """
+
+    noun: str
+    instead: str
+    keys: str
+    start: str
+    nearest: Callable[[Path], str] = lambda _: ""
+
+
+PLAYBOOK = Kind(
+    "a playbook",
+    "or the word hms for the shipped playbook",
+    "a mapping of the playbook's keys",
+    "Start with `extends: hms`.",
+)
+
+
 def refuse(mark: Mark, found: str, allowed: str, remedy: str = "", keys: Keys = ()) -> Never:
     """Raise a `PlaybookError` of one finding."""
     raise PlaybookError(mark.file, [Finding(keys, found, allowed, remedy, mark=mark)])
 
 
-def read_text(path: Path) -> str:
-    """The text of a regular file.
+def read_text(path: Path, kind: Kind = PLAYBOOK) -> str:
+    """The text of a regular file, which should be a `kind`.
 
     Raises:
         PlaybookError: missing, unreadable, not a regular file, too large or not UTF-8.
@@ -95,17 +122,20 @@ def read_text(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
-            refuse(top, kind, "a YAML file")
+            found = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
+            refuse(top, found, f"a YAML file with {kind.noun}, {kind.instead}", kind.nearest(path))
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        refuse(top, "no such file", "a YAML file, or the word hms for the shipped playbook")
+        refuse(top, "no such file", f"a YAML file with {kind.noun}, {kind.instead}", kind.nearest(path))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable file name"
-        refuse(top, f"a file that cannot be read ({reason})", "a readable YAML file")
+        allowed = f"a readable YAML file with {kind.noun}, {kind.instead}"
+        refuse(top, f"a file that cannot be read ({reason})", allowed, kind.nearest(path))
     if len(content) > MAX_BYTES:
         refuse(top, f"more than {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes")
+    if b"\0" in content:
+        refuse(top, "a binary file", f"a YAML file with {kind.noun}, {kind.instead}", kind.nearest(path))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,16 +144,16 @@ def read_text(path: Path) -> str:
         refuse(mark, f"the byte 0x{content[error.start]:02x}", "UTF-8 text", "Save the file as UTF-8.")
 
 
-def read_document(path: Path) -> Node:
-    """The one document of a file, as a mapping.
+def read_document(path: Path, kind: Kind = PLAYBOOK) -> Node:
+    """The one document of a file, as a mapping; `kind` is what it should be.
 
     Raises:
         PlaybookError: with every finding that could be collected.
     """
-    return parse_document(read_text(path), path)
+    return parse_document(read_text(path, kind), path, kind)
 
 
-def parse_document(text: str, path: Path) -> Node:
+def parse_document(text: str, path: Path, kind: Kind = PLAYBOOK) -> Node:
     """As `read_document`, of `text` that came from `path`."""
     composer = _Composer(text, path)
     try:
@@ -144,9 +174,9 @@ def parse_document(text: str, path: Path) -> Node:
     if composer.findings:
         raise PlaybookError(path, composer.findings)
     if node is None or node.value is None:
-        refuse(Mark(path), "an empty file", "a playbook", "Start with `extends: hms`.")
+        refuse(Mark(path), "an empty file", kind.noun, kind.start)
     if not isinstance(node.value, dict):
-        refuse(node.mark, "something that is not a mapping", "a mapping of the playbook's keys")
+        refuse(node.mark, "something that is not a mapping", kind.keys)
     return node
 
 

@@ -5,6 +5,7 @@ Values are not resolved here (see `hmsdr.runbook.freeze`), and nothing is execut
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 
 from hmsdr.errors import RefusedError
 from hmsdr.playbook.base import Duration, Model
-from hmsdr.playbook.document import Node, read_document
+from hmsdr.playbook.document import Kind, Node, read_document
 from hmsdr.playbook.explain import explain
 from hmsdr.playbook.findings import Finding, Keys, PlaybookError, nearest
 from hmsdr.runbook.plan import Approval, Mode, OnFailure, Rollback
@@ -141,6 +142,34 @@ def shipped_directory() -> Path:
     return Path(str(files("hmsdr.runbook") / "data"))
 
 
+def _meant(path: Path) -> str:
+    """The runbook that was probably meant: a shipped one, or a file beside `path`."""
+    known = {name: name for name in SHIPPED}
+    try:
+        beside = [each for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml") and each != path]
+    except (OSError, ValueError):
+        beside = []
+    known |= {each.stem: str(each) for each in beside}
+    matches = difflib.get_close_matches(path.stem[:100], known, n=1, cutoff=0.5)
+    return f"Did you mean '{known[matches[0]]}'?" if matches else ""
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+KIND = Kind(
+    "a runbook",
+    f"or one of the shipped runbooks: {', '.join(SHIPPED)}",
+    "a mapping of a runbook's keys: runbook, title, purpose, parameters, stages",
+    "Start from a shipped one: `hmsdr runbook list`; docs/runbooks.md tells the keys.",
+    _meant,
+)
+
+
 def find(name: str) -> Path:
     """The file of a shipped runbook, or `name` itself when it is a path.
 
@@ -150,10 +179,13 @@ def find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
     if name not in SHIPPED:
+        hint = nearest(name, SHIPPED)
+        if name and _is_there(name):
+            hint = f"For the file or directory of that name, write ./{name}."
         raise RefusedError(
             f"looking up runbook {name!r}",
-            "there is none",
-            nearest(name, SHIPPED) or f"Known: {', '.join(SHIPPED)}",
+            "there is none of that name",
+            f"Known: {', '.join(SHIPPED)}; or a file, with a / or .yaml in its name. {hint}".rstrip(),
         )
     return shipped_directory() / f"{name}.yaml"
 
@@ -165,7 +197,7 @@ def load(path: Path) -> Runbook:
         RunbookError: not YAML, or not a runbook; every finding at once, with its line.
     """
     try:
-        node = read_document(path)
+        node = read_document(path, KIND)
     except PlaybookError as error:
         raise RunbookError(path, error.findings) from error
     try:
