@@ -73,6 +73,18 @@ def test_the_summary_fits_every_terminal(name: str, width: int) -> None:
     assert len(marks) <= 24
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_long_line_of_the_footer_keeps_its_indent(width: int) -> None:
+    report = replace(
+        REPORTS["passed"], overlay="lab", thresholds={f"threshold_{n}": "500ms" for n in range(9)}
+    )
+    lines = printed(report, width)
+    first = next(index for index, line in enumerate(lines) if line.startswith("  Playbook "))
+    footer = [line.rstrip() for line in lines[first:] if line.strip()]
+    assert len(footer) > 3, "it is too long for one line"
+    assert all(line.startswith("  ") and not line.startswith("   ") for line in footer)
+
+
 def test_the_lanes_are_drawn_to_scale() -> None:
     lines = {line.split()[0]: line for line in printed(REPORTS["passed"], 100) if line.strip()}
     cells = {name: lines[name].count("█") for name in ("detection", "fencing", "validation", "scaling-up")}
@@ -124,6 +136,18 @@ def test_the_page_stands_alone(name: str) -> None:
     assert REPORTS[name].outcome in page.text
     for number in re.findall(r' (?:x|y|width|height|x1|x2)="([^"]*)"', text):
         assert float(number) >= 0, "nothing is drawn outside, or with a negative size"
+
+
+def test_nothing_on_the_page_demands_more_room_than_a_telephone_has() -> None:
+    """Columns shrink, words break, and drawings move within their frame; on paper all of it is there."""
+    text = html.page(REPORTS["passed"])
+    style = text[text.index("<style>") : text.index("</style>")]
+    for least in re.findall(r"minmax\(([^,]+(?:, 100%\))?), 1fr\)", style):
+        assert "100%" in least or int(least.removesuffix("px")) <= 300, least
+    assert re.search(r"^td, th \{[^}]*overflow-wrap: anywhere", style, re.MULTILINE)
+    assert re.search(r"^\.plot \{[^}]*overflow-x: auto", style, re.MULTILINE)
+    assert "@media screen and (prefers-color-scheme: dark)" in style, "paper is never dark"
+    assert "details::details-content" in style[style.index("@media print") :]
 
 
 def test_hostile_texts_are_only_text() -> None:

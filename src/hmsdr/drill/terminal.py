@@ -79,7 +79,7 @@ def render(report: Report, console: Console, written: Sequence[str] = ()) -> Non
         parts += [_watched(report.watched, width)]
     parts += [_checklist("Before the failover", report.pre_failover, width)]
     parts += [_checklist("After the failover", report.post_failover, width)]
-    parts += [Text(f"  {_printable(line)}", style="dim") for line in _footer(report, written)]
+    parts += [Padding(Text(_printable(line), style="dim"), (0, 0, 0, 2)) for line in _footer(report, written)]
     console.print(Group(*parts), width=width, highlight=False)
 
 
