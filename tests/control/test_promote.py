@@ -6,7 +6,10 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
+from contextlib import suppress
 
+import psycopg
 import pytest
 from hospital import EAST, Hospital, Open, until
 from parting import slot_is_kept
@@ -77,6 +80,29 @@ async def test_a_standby_that_is_promoted_around_its_agent_is_killed_and_stays_d
     order = {"epoch": 1, "primary_host": here.east.host, "primary_port": 5432, "slot": "us_west_2_slot"}
     answer = await here.west.client.follow(**order, deadline=60)  # type: ignore[arg-type]
     assert (answer.rewound, answer.streaming) == (True, True)
+
+
+@pytest.mark.req("DB-2")
+async def test_a_standby_that_is_promoted_around_its_agent_acknowledges_next_to_nothing(
+    hospital: Open,
+) -> None:
+    here = await hospital()
+    await here.east_is_primary()
+    acknowledged: list[float] = []
+    writing = await here.west.connect()
+    await here.west.ask("SELECT pg_promote(false)")
+    with suppress(psycopg.OperationalError):
+        while len(acknowledged) < 100_000:
+            with suppress(psycopg.errors.ReadOnlySqlTransaction):
+                await writing.execute("INSERT INTO patients (name) VALUES ('nobody should keep me')")
+                acknowledged.append(time.monotonic())
+            await asyncio.sleep(0.002)
+    await writing.close()
+    took = acknowledged[-1] - acknowledged[0] if acknowledged else 0.0
+    print(f"acknowledged for {took * 1000:.0f} ms")  # noqa: T201
+    # What the agent cannot prevent (docs/safety.md); a look every second would often take longer.
+    assert took < 0.5
+    assert not here.west.processes()
 
 
 @pytest.mark.req("DB-2")

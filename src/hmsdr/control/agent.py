@@ -13,6 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from hmsdr.control import pgconf
 from hmsdr.control import promote as promoting
 from hmsdr.control.config import AgentConfig, OnCrash
 from hmsdr.control.database import Database, Role
@@ -36,6 +37,7 @@ from hmsdr.errors import FailedError, HmsdrError, RefusedError
 from hmsdr.log.store import AuthorityStore, EventLog
 
 _MEASURE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 _ASK_SECONDS = 0.5
 _CRASHES, _CRASH_WINDOW = 3, 60.0
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -98,6 +100,7 @@ class Agent:
             asyncio.create_task(self._keep_lease()),
             asyncio.create_task(self._keep_database()),
             asyncio.create_task(self._keep_measuring()),
+            asyncio.create_task(self._keep_standby()),
             asyncio.create_task(self.lost_slot.run()),
             asyncio.create_task(self.primary.run()),
             asyncio.create_task(self.inspection.run()),
@@ -328,6 +331,18 @@ class Agent:
                 if seen.in_recovery is False and database.role is Role.STANDBY:
                     await self._report(self._end_what_others_promoted())
             await asyncio.sleep(_MEASURE_SECONDS)
+
+    async def _keep_standby(self) -> None:
+        """See soon that a standby was promoted around the agent: `_keep_measuring` would, too, up to a second later.
+
+        A missing signal only says where to look; what the server says of itself decides.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self.database.role is not Role.STANDBY or self.database.writable or self.lock.locked():
+                continue
+            if not await asyncio.to_thread(pgconf.is_standby, self.config.data_directory):
+                await self._report(self._end_what_others_promoted())
 
     async def _end_what_others_promoted(self) -> None:
         """Kill a standby that somebody promoted around the agent (SAFETY rule 5): it has no right to write.

@@ -17,6 +17,7 @@ from hmsdr.playbook.topology import PostgresInstance
 INCLUDED = "hmsdr.conf"
 _INCLUDE = f"include_if_exists = '{INCLUDED}'"
 _SIGNAL = "standby.signal"
+"""PostgreSQL removes it when recovery ends, before the first write is taken."""
 
 _FIXED: Mapping[str, str] = {
     "wal_level": "logical",
