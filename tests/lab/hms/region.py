@@ -19,20 +19,37 @@ from hmsdr.lab.tls import write_certificates
 EAST, WEST = "us-east-1", "us-west-2"
 
 
+def ingress(paths: dict[str, str]) -> dict[str, Any]:
+    """An Ingress object: service by path."""
+    rules = [
+        {"path": path, "pathType": "Prefix", "backend": {"service": {"name": name, "port": {"number": 80}}}}
+        for path, name in paths.items()
+    ]
+    return {
+        "metadata": {"name": "hms"},
+        "spec": {"ingressClassName": "lab", "rules": [{"http": {"paths": rules}}]},
+    }
+
+
 class EndpointsApi:
-    """List and watch of Endpoints, as the Kubernetes API speaks them."""
+    """List and watch of Endpoints and of one Ingress, as the Kubernetes API speaks them."""
 
     def __init__(self, at: Endpoint) -> None:
         self._at = at
         self._items: dict[str, dict[str, Any]] = {}
         self._version = 1
         self._watchers: list[asyncio.Queue[dict[str, Any] | None]] = []
+        self._routed: list[asyncio.Queue[dict[str, Any] | None]] = []
+        self._ingress: dict[str, Any] | None = ingress(
+            {f"/{each}-service": f"{each}-service" for each in SERVICES}
+        )
         self._runner: web.AppRunner | None = None
         self.lists = 0
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/api/v1/namespaces/hms-system/endpoints", self._answer)
+        app.router.add_get("/apis/networking.k8s.io/v1/namespaces/hms-system/ingresses", self._routes)
         self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._at.host, self._at.port, reuse_address=True).start()
@@ -44,7 +61,7 @@ class EndpointsApi:
             self._runner = None
 
     def end_watches(self) -> None:
-        for watcher in self._watchers:
+        for watcher in (*self._watchers, *self._routed):
             watcher.put_nowait(None)
 
     def set(self, service: str, ready: list[str], waiting: list[str] | None = None) -> None:
@@ -61,20 +78,38 @@ class EndpointsApi:
         for watcher in self._watchers:
             watcher.put_nowait({"type": kind, "object": self._items[name]})
 
+    def route(self, paths: dict[str, str], kind: str = "MODIFIED") -> None:
+        """The one ingress: service by path; with the kind ``DELETED`` it is gone."""
+        self._version += 1
+        self._ingress = ingress(paths) if kind != "DELETED" else None
+        for watcher in self._routed:
+            watcher.put_nowait({"type": kind, "object": ingress(paths)})
+
+    async def _routes(self, request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            items = [self._ingress] if self._ingress else []
+            return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+        return await self._stream(request, self._routed)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if "watch" not in request.query:
             self.lists += 1
             body = {"metadata": {"resourceVersion": str(self._version)}, "items": list(self._items.values())}
             return web.json_response(body)
+        return await self._stream(request, self._watchers)
+
+    async def _stream(
+        self, request: web.Request, watchers: list[asyncio.Queue[dict[str, Any] | None]]
+    ) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         watcher: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._watchers.append(watcher)
+        watchers.append(watcher)
         try:
             while (event := await watcher.get()) is not None:
                 await response.write(json.dumps(event).encode() + b"\n")
         finally:
-            self._watchers.remove(watcher)
+            watchers.remove(watcher)
         return response
 
 

@@ -147,3 +147,37 @@ async def test_wrong_arguments_missing_files_and_taken_ports_end_clearly(
     assert "ingress.pem" in log.read_text()
     with pytest.raises(aiohttp.ClientConnectionError):
         await hospital.get(f"{front.url(EAST)}/__ingress/healthz")
+
+
+@pytest.mark.req("SV-2")
+async def test_the_ingress_object_says_where_a_path_goes(hospital: Hospital, front: Front) -> None:
+    """It did not: paths were wired in, and a deleted ingress changed nothing for users."""
+    await hospital.primary()
+    await hospital.redis()
+    await front.staff(EAST)
+    await front.ingress()
+    await front.healthy()
+    api, root = front.apis[EAST], front.url(EAST)
+
+    async def answers(path: str, status: int) -> None:
+        async def does() -> bool:
+            return (await hospital.get(f"{root}{path}"))[0] == status
+
+        await until(f"{path} answers {status}", does)
+
+    every = {f"/{service}-service": f"{service}-service" for service in SERVICES}
+    api.route(
+        {"/sick": "patient-service", **{path: name for path, name in every.items() if "patient" not in path}}
+    )
+    await answers("/patient-service/health", 404)
+    assert (await hospital.get(f"{root}/auth-service/health"))[0] == 200
+    status, health = await hospital.get(f"{root}/health")
+    assert (status, health["services"]["patient"]["status"]) == (503, "failed")
+    assert "no ingress routes it" in health["services"]["patient"]["reason"]
+    api.route({}, "DELETED")
+    await answers("/auth-service/health", 404)
+    api.route(every, "ADDED")
+    await answers("/patient-service/health", 200)
+    await front.healthy()
+    await api.stop()
+    assert (await hospital.get(f"{root}/patient-service/health"))[0] == 200, "what is known stays in force"

@@ -71,7 +71,10 @@ class Kubelet:
 
     def log_file(self, pod: Object, *, previous: bool = False) -> Path:
         """Where the output of the pod's container goes, or went before it was started again."""
-        return self.region.logs / f"{pod['metadata']['name']}{'.previous' if previous else ''}.log"
+        namespace, name = key_of(
+            pod
+        )  # a pod's name is its own within its namespace alone; neither has an underscore
+        return self.region.logs / f"{namespace}_{name}{'.previous' if previous else ''}.log"
 
     async def end_commands(self, mark: str) -> None:
         """SIGKILL what `kubectl exec` started and all that came of it: `mark` is a pod's uid, or one command's whole mark."""

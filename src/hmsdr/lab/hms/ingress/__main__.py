@@ -15,8 +15,9 @@ import click
 from aiohttp import web
 
 from hmsdr.errors import FailedError, HmsdrError, RefusedError
-from hmsdr.lab.hms.ingress.endpoints import Backends, follow
+from hmsdr.lab.hms.ingress.endpoints import Backends, follow_all
 from hmsdr.lab.hms.ingress.proxy import Ingress
+from hmsdr.lab.hms.ingress.routes import Routes
 from hmsdr.lab.layout import Endpoint, Layout
 
 _STOP_SECONDS = 1.0
@@ -47,17 +48,17 @@ async def _serve(lab: Path, region: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    backends = Backends()
+    backends, routes = Backends(), Routes()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         runner = web.AppRunner(
-            Ingress(region, backends, session).app(),
+            Ingress(region, backends, routes, session).app(),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_STOP_SECONDS,
         )
         await runner.setup()
-        following = asyncio.create_task(follow(here.kubernetes, backends, _log.info))
+        following = asyncio.create_task(follow_all(here.kubernetes, backends, routes, _log.info))
         try:
             await _listen(runner, here.ingress_http, None)
             await _listen(runner, here.ingress_https, secure)

@@ -1,4 +1,4 @@
-"""Which pods are ready, learned from the region's Kubernetes API by a list and a watch. Changes nothing there.
+"""Which pods are ready, and which service a path is for: learned from the region's Kubernetes API by a list and a watch. Changes nothing there.
 
 What was learned last stays in force while the API is away: a control plane that fails must not stop the traffic.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
+from hmsdr.lab.hms.ingress.routes import Routes
 from hmsdr.lab.layout import NAMESPACE, Endpoint
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -44,25 +45,17 @@ class Backends:
         self.learned = False
         """Whether the API has ever been heard."""
 
-    def replace(self, items: Mapping[str, tuple[Backend, ...]]) -> None:
+    def replace(self, items: Sequence[Mapping[str, Any]]) -> None:
         """All that there is, after a list."""
-        self._pods = dict(items)
+        self._pods = dict(map(read, items))
         self.learned = True
 
-    def change(self, kind: str, item: Mapping[str, Any]) -> None:
-        """One event of a watch.
-
-        Raises:
-            WatchLostError: the event says that the watch is over.
-        """
-        if kind == "BOOKMARK":
-            return
-        if kind == "DELETED":
+    def change(self, deleted: bool, item: Mapping[str, Any]) -> None:
+        """The Endpoints of one service are there, or have gone."""
+        if deleted:
             self._pods.pop(str(item["metadata"]["name"]), None)
-        elif kind in ("ADDED", "MODIFIED"):
-            self._pods.update([read(item)])
         else:
-            raise WatchLostError(str(item.get("message", kind)))
+            self._pods.update([read(item)])
 
     def ready(self, service: str) -> list[Backend]:
         """Ready pods of `service`, the one whose turn it is first."""
@@ -89,19 +82,36 @@ def read(item: Mapping[str, Any]) -> tuple[str, tuple[Backend, ...]]:
     return str(item["metadata"]["name"]), tuple(pods)
 
 
-async def follow(api: Endpoint, backends: Backends, note: Callable[[str], None]) -> None:
-    """Keep `backends` as the API says, until cancelled."""
-    url = f"http://{api}/api/v1/namespaces/{NAMESPACE}/endpoints"
+class Learner(Protocol):
+    """What is kept as the API says: told of all objects of a kind after a list, then of each change."""
+
+    def replace(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """All that there is."""
+
+    def change(self, deleted: bool, item: Mapping[str, Any]) -> None:
+        """One of them."""
+
+
+async def follow_all(api: Endpoint, backends: Backends, routes: Routes, note: Callable[[str], None]) -> None:
+    """Keep `backends` and `routes` as the API says, until cancelled."""
+    core, network = f"http://{api}/api/v1", f"http://{api}/apis/networking.k8s.io/v1"
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow(api, f"{core}/namespaces/{NAMESPACE}/endpoints", backends, note))
+        group.create_task(follow(api, f"{network}/namespaces/{NAMESPACE}/ingresses", routes, note))
+
+
+async def follow(api: Endpoint, url: str, learner: Learner, note: Callable[[str], None]) -> None:
+    """Keep `learner` as the list at `url` says, until cancelled."""
     pause = _FIRST_PAUSE
     said = ""
     async with aiohttp.ClientSession(read_bufsize=_LARGEST_LINE) as session:
         while True:
             try:
-                version = await _list(session, url, backends)
+                version = await _list(session, url, learner)
                 if said:
                     note("the Kubernetes API answers again")
                 pause, said = _FIRST_PAUSE, ""
-                await _watch(session, url, version, backends)
+                await _watch(session, url, version, learner)
             except (
                 aiohttp.ClientError,
                 OSError,
@@ -118,19 +128,27 @@ async def follow(api: Endpoint, backends: Backends, note: Callable[[str], None])
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _list(session: aiohttp.ClientSession, url: str, backends: Backends) -> str:
+async def _list(session: aiohttp.ClientSession, url: str, learner: Learner) -> str:
     timeout = aiohttp.ClientTimeout(total=_LIST_SECONDS)
     async with session.get(url, timeout=timeout, raise_for_status=True) as answer:
         body = json.loads(await answer.read())
-    backends.replace(dict(read(item) for item in body["items"]))
+    learner.replace(body["items"])
     return str(body["metadata"]["resourceVersion"])
 
 
-async def _watch(session: aiohttp.ClientSession, url: str, version: str, backends: Backends) -> None:
-    """Follow changes; returns when the API ends the watch in good order."""
+async def _watch(session: aiohttp.ClientSession, url: str, version: str, learner: Learner) -> None:
+    """Follow changes; returns when the API ends the watch in good order.
+
+    Raises:
+        WatchLostError: an event says that the watch is over.
+    """
     parameters = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS)}
     timeout = aiohttp.ClientTimeout(total=_WATCH_SECONDS + _LIST_SECONDS, sock_connect=_LIST_SECONDS)
     async with session.get(url, params=parameters, timeout=timeout, raise_for_status=True) as answer:
         async for line in answer.content:
             event = json.loads(line)
-            backends.change(event["type"], event["object"])
+            kind, item = event["type"], event["object"]
+            if kind in ("ADDED", "MODIFIED", "DELETED"):
+                learner.change(kind == "DELETED", item)
+            elif kind != "BOOKMARK":
+                raise WatchLostError(str(item.get("message", kind)))

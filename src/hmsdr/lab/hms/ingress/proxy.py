@@ -1,4 +1,4 @@
-"""The proxy: a request's first path segment names the service, a ready pod answers. Keeps nothing between requests.
+"""The proxy: the region's Ingress objects say which service a path is for, a ready pod of it answers. Keeps nothing between requests.
 
 A request that no pod has seen goes to a second pod, whatever its method; one that a pod may have seen is repeated
 only when it is a GET.
@@ -19,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from hmsdr.lab.hms.ingress.endpoints import Backend, Backends
 from hmsdr.lab.hms.ingress.metrics import Metrics
+from hmsdr.lab.hms.ingress.routes import Routes
 from hmsdr.lab.layout import SERVICES
 
 _UPSTREAM_SECONDS = 5.0
@@ -65,9 +66,12 @@ class NoPodError(Exception):
 class Ingress:
     """One region's ingress; `session` is its connections to pods."""
 
-    def __init__(self, region: str, backends: Backends, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, region: str, backends: Backends, routes: Routes, session: aiohttp.ClientSession
+    ) -> None:
         self._region = region
         self._backends = backends
+        self._routes = routes
         self._session = session
         self._metrics = Metrics()
 
@@ -87,13 +91,16 @@ class Ingress:
 
     async def _proxy(self, request: web.Request) -> web.StreamResponse:
         began = time.monotonic()
-        service = request.path.split("/")[1]
-        if service not in _NAMES:
-            return _json(404, {"error": f"no service {service!r} here", "services": sorted(_NAMES)})
+        service = self._routes.service(request.host, request.path)
+        if service is None and self._routes.learned:
+            error = f"no ingress routes {request.path!r} here"
+            return _json(404, {"error": error, "paths": self._routes.paths()})
         headers = _forwarded(request.headers)
         headers["X-Forwarded-For"] = request.remote or ""
         headers["X-Forwarded-Proto"] = request.scheme
         try:
+            if service is None:
+                raise NoPodError("the Kubernetes API has not answered yet")  # noqa: TRY301 - answered as below
             answer = await self._ask(
                 service, request.method, request.raw_path, headers, await request.read(), _UPSTREAM_SECONDS
             )
@@ -104,7 +111,7 @@ class Ingress:
             response = web.Response(
                 status=answer.status, body=answer.body, headers=_forwarded(answer.headers)
             )
-        self._metrics.request(service, request.method, response.status, time.monotonic() - began)
+        self._metrics.request(service or "unknown", request.method, response.status, time.monotonic() - began)
         return response
 
     async def _ask(
@@ -153,9 +160,9 @@ class Ingress:
         ) as answer:
             return _Answer(answer.status, answer.headers, await answer.read())
 
-    async def _health(self, _: web.Request) -> web.StreamResponse:
-        """All five services at once: 200 when each can do its work."""
-        found = await asyncio.gather(*(self._health_of(service) for service in SERVICES))
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        """All five services at once, as users reach them: 200 when each can do its work."""
+        found = await asyncio.gather(*(self._health_of(service, request.host) for service in SERVICES))
         services = dict(zip(SERVICES, found, strict=True))
         words = {str(each["status"]) for each in found}
         status = next((word for word in ("failed", "degraded") if word in words), "ok")
@@ -164,10 +171,16 @@ class Ingress:
             {"status": status, "region": self._region, "services": services},
         )
 
-    async def _health_of(self, service: str) -> dict[str, Any]:
-        name = f"{service}-service"
+    async def _health_of(self, service: str, host: str) -> dict[str, Any]:
+        path = f"/{service}-service/health"
+        name = self._routes.service(host, path)
+        if name is None:
+            known = (
+                "no ingress routes it" if self._routes.learned else "the Kubernetes API has not answered yet"
+            )
+            return {"status": "failed", "reason": f"{path}: {known}"}
         try:
-            answer = await self._ask(name, "GET", f"/{name}/health", {}, b"", _HEALTH_SECONDS)
+            answer = await self._ask(name, "GET", path, {}, b"", _HEALTH_SECONDS)
             body = json.loads(answer.body)
         except NoPodError as error:
             return {"status": "failed", "reason": str(error)}
@@ -180,7 +193,9 @@ class Ingress:
         return summary
 
     async def _alive(self, _: web.Request) -> web.StreamResponse:
-        return _json(_OK, {"region": self._region, "learned": self._backends.learned})
+        return _json(
+            _OK, {"region": self._region, "learned": self._backends.learned and self._routes.learned}
+        )
 
     async def _targets(self, _: web.Request) -> web.StreamResponse:
         """Prometheus's HTTP service discovery: every pod, with what it is as labels."""
