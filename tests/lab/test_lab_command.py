@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hmsdr.lab import binaries, control
+from hmsdr.lab import binaries, control, probe
 from hmsdr.lab.client import lab_id
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.processes import lab_processes
@@ -116,6 +116,37 @@ async def test_a_fault_kills_and_stays_until_it_is_healed(lab: Layout, fault: st
         assert time.monotonic() < until, status.problems
         await asyncio.sleep(0.1)
     assert status.authority["epoch"] == 1
+
+
+async def test_traffic_follows_the_ingress_object(lab: Layout) -> None:
+    """Deleted by kubectl, it serves nobody; created again, it serves as before."""
+    kubectl = ["kubectl", f"--kubeconfig={lab.kubeconfig}", f"--context={EAST}", "-n", "hms-system"]
+
+    def run(*words: str, given: str | None = None) -> str:
+        return subprocess.run(
+            [*kubectl, *words], input=given, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    async def healthy() -> bool:
+        return await probe.answers(lab.regions[EAST].ingress_http, "/patient-service/health", deadline=2)
+
+    async def until(wanted: bool) -> None:
+        ends = time.monotonic() + 15
+        while await healthy() is not wanted:
+            assert time.monotonic() < ends, f"it is not {wanted} that the ingress serves"
+            await asyncio.sleep(0.1)
+
+    assert await healthy()
+    item = json.loads(run("get", "ingress", "hms", "-o", "json"))
+    run("delete", "ingress", "hms")
+    try:
+        await until(False)
+    finally:
+        for field in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+            item["metadata"].pop(field, None)
+        item.pop("status", None)
+        run("create", "-f", "-", given=json.dumps(item))
+    await until(True)
 
 
 async def test_two_redis_masters_are_told(lab: Layout) -> None:

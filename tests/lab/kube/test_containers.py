@@ -119,6 +119,11 @@ async def test_what_exec_left_in_the_background_lives_as_long_as_its_container(c
     seconds, pod = nap(), await one_pod(cluster)
     script = f"setsid sleep {seconds} >/dev/null 2>&1 </dev/null & echo begun"
     assert await cluster.kubectl("exec", pod, "--", "sh", "-c", script) == "begun\n"
+
+    async def begun() -> bool:
+        return len(commands(seconds)) == 1
+
+    await wait_for(begun, "the sleep")
     (left,) = commands(seconds)
     assert start_time(left) is not None
     await cluster.kubectl("delete", pod, "--grace-period=1", "--wait=true")
@@ -179,7 +184,7 @@ async def test_the_log_of_a_containers_last_life_is_kept(cluster: Cluster) -> No
     following = asyncio.create_task(cluster.kubectl("logs", "--follow", name))
     await asyncio.sleep(0.5)
     pid = int((await fetch(f"http://{address}:8080/") or "").split()[-1])
-    log = next(cluster.region.logs.glob(f"{name}.log"))
+    log = next(cluster.region.logs.glob(f"*_{name}.log"))
     with log.open("a") as file:
         file.write("last words\n")
     os.kill(pid, signal.SIGKILL)

@@ -66,6 +66,87 @@ async def test_what_the_lab_has_not_is_said(cluster: Cluster) -> None:
     assert len(found.splitlines()) == 2
 
 
+async def test_commands_and_kinds_that_the_lab_has_not_are_called_that(cluster: Cluster) -> None:
+    pod = (await pods(cluster))[0]["metadata"]["name"]
+    for line in (
+        f"port-forward {pod} 0:8080",
+        f"attach {pod} --pod-running-timeout=3s",
+        f"debug {pod} --image=x",
+        f"autoscale {NAME} --min=1 --max=3",
+        "auth can-i get pods",
+        "create job j --image=x",
+        "create secret generic s --from-literal=a=b",
+        "create serviceaccount s",
+        *(
+            f"get {kind}"
+            for kind in ("secrets", "sa", "pvc", "pv", "ds", "hpa", "jobs", "cj", "netpol", "pdb")
+        ),
+    ):
+        assert "not supported by the lab" in await cluster.kubectl(*line.split(), fails=True), line
+    for group, kind in (("batch/v1", "Job"), ("apps/v1", "DaemonSet"), ("policy/v1", "PodDisruptionBudget")):
+        given = json.dumps({"apiVersion": group, "kind": kind, "metadata": {"name": "x"}, "spec": {}})
+        for verb in ("create", "apply"):
+            told = await cluster.kubectl(verb, "-f", "-", given=given, fails=True)
+            assert "not supported by the lab" in told, (verb, kind)
+    assert "Metrics API not available" in await cluster.kubectl("top", "pods", fails=True)
+
+
+async def test_explain_tells_the_fields_that_the_lab_has(cluster: Cluster) -> None:
+    told = await cluster.kubectl("explain", "deployment.spec")
+    assert "replicas" in told
+    assert "<integer>" in told
+    assert "not supported by the lab" in await cluster.kubectl("explain", "job")
+    assert "does not exist" in await cluster.kubectl("explain", "pod.spec.nothing", fails=True)
+
+
+async def test_a_field_without_effect_is_taken_with_a_warning(cluster: Cluster) -> None:
+    item = deployment(cluster.layout.directory, name="picky", replicas=0)
+    spec = item["spec"]["template"]["spec"]
+    spec |= {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}}
+    spec["containers"][0]["resources"] = {"limits": {"cpu": "1"}}
+    told = await cluster.kubectl("create", "-f", "-", given=json.dumps(item), errors=True)
+    for field in ("tolerations", "affinity", "containers[0].resources"):
+        assert f"Warning: spec.template.spec.{field}: accepted, and without effect in the lab" in told
+    given = manifest(
+        "Ingress",
+        apiVersion="networking.k8s.io/v1",
+        spec={"ingressClassName": "nginx", "rules": [{"host": "x.example"}]},
+    )
+    assert "the whole ingress: accepted" in await cluster.kubectl(
+        "create", "-f", "-", given=given, errors=True
+    )
+    plain = deployment(cluster.layout.directory, name="plain", replicas=0)
+    assert "Warning" not in await cluster.kubectl("create", "-f", "-", given=json.dumps(plain), errors=True)
+
+
+async def test_a_drained_node_has_no_pods_until_it_is_uncordoned(cluster: Cluster) -> None:
+    await cluster.kubectl("drain", NODE, "--timeout=30s")
+    assert {pod["status"]["phase"] for pod in await pods(cluster)} == {"Pending"}
+    await cluster.kubectl("uncordon", NODE)
+    await cluster.kubectl("rollout", "status", NAME, "--timeout=30s")
+
+
+async def test_pods_of_one_name_in_two_namespaces_have_each_their_log(cluster: Cluster) -> None:
+    item = deployment(cluster.layout.directory)["spec"]["template"]
+    for namespace, value in (("default", "one"), ("hms-system", "two")):
+        spec = json.loads(json.dumps(item["spec"]))
+        spec["containers"][0]["command"] = ["sh", "-c", f"echo {value}; sleep 60"]
+        spec["containers"][0].pop("readinessProbe")
+        given = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "twin", "namespace": namespace},
+            "spec": spec,
+        }
+        await cluster.kubectl("create", "-f", "-", given=json.dumps(given))
+    for namespace, value in (("default", "one"), ("hms-system", "two")):
+
+        async def logged(namespace: str = namespace, value: str = value) -> bool:
+            return await cluster.kubectl("logs", "twin", "-n", namespace) == f"{value}\n"
+
+        await wait_for(logged, f"the log of {namespace}/twin")
+
+
 async def test_a_paused_rollout_waits_and_goes_on_when_it_is_resumed(cluster: Cluster) -> None:
     before = {pod["metadata"]["name"] for pod in await pods(cluster)}
     await cluster.kubectl("rollout", "pause", NAME)

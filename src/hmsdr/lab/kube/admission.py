@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hmsdr.lab.kube import kinds, patch, paused, rules
+from hmsdr.lab.kube import effects, kinds, patch, paused, rules
 from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.shape import MismatchError, read, too_deep
 from hmsdr.lab.kube.shapes import SCALE, SHAPES
@@ -34,6 +34,12 @@ class Admitted:
 
     item: Object
     unknown: tuple[str, ...] = ()
+
+    def warnings(self, kind: Kind) -> list[str]:
+        """What the client should be told although it was done: fields that are none, or have no effect here."""
+        return [f'unknown field "{field[:100]}"' for field in self.unknown] + effects.without_effect(
+            kind, self.item
+        )
 
 
 def decode(text: bytes) -> Any:

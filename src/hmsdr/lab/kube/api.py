@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,7 +68,8 @@ def parse(path: str) -> Target:
     if namespace is not None and not kind.namespaced:
         raise missing
     if kind in kinds.UNSUPPORTED:
-        raise unsupported(f"{kind.qualified} (and rollout history and undo, which need them)")
+        needed = " (and rollout history and undo, which need them)" if kind in kinds.REVISIONS else ""
+        raise unsupported(f"{kind.qualified}{needed}")
     padded = [*rest[1:], None, None]
     return Target(kind, namespace, padded[0], padded[1])
 
@@ -136,7 +137,7 @@ class Api:
                 self._store, target.kind, target.namespace, None, body, _strictness(request)
             )
             item = self._store.create(target.kind, made.item)
-            return _answer(request, target.kind, item, status=201, unknown=made.unknown)
+            return _answer(request, target.kind, item, status=201, warnings=made.warnings(target.kind))
         if request.method != "GET":
             raise unsupported(f"{request.method} of all {target.kind.qualified}")
         # Looked at before there is anything to select from: what cannot be read must not select nothing.
@@ -185,7 +186,7 @@ class Api:
         else:
             old = self._store.get(kind, namespace, name)
             made = admission.patched(request.content_type, kind, old, body, strictness)
-        return _answer(request, kind, self._store.replace(kind, made.item), unknown=made.unknown)
+        return _answer(request, kind, self._store.replace(kind, made.item), warnings=made.warnings(kind))
 
     def _delete(
         self, request: web.Request, kind: Kind, namespace: str, name: str, options: Any
@@ -292,14 +293,13 @@ def _as_table(request: web.Request) -> bool:
 
 
 def _answer(
-    request: web.Request, kind: Kind, item: Object, *, status: int = 200, unknown: tuple[str, ...] = ()
+    request: web.Request, kind: Kind, item: Object, *, status: int = 200, warnings: Sequence[str] = ()
 ) -> web.Response:
     if _as_table(request) and request.method == "GET":
         return _json(table(kind, [item], item["metadata"]["resourceVersion"]))
     answer = _json(item, status=status)
-    for field in unknown[:_MOST_WARNINGS]:
-        # json.dumps, since a name may have any character, and a header may not.
-        told = json.dumps(f'unknown field "{field[:100]}"')
+    for warning in warnings[:_MOST_WARNINGS]:
+        told = json.dumps(warning)  # a name may have any character, and a header may not
         answer.headers.add("Warning", f"299 - {told}")
     return answer
 

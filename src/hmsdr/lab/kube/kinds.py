@@ -67,12 +67,27 @@ KINDS = (
     INGRESSES,
     LEASES,
 )
-UNSUPPORTED = (REPLICASETS, CONTROLLERREVISIONS)
+REVISIONS = (REPLICASETS, CONTROLLERREVISIONS)
+UNSUPPORTED = (
+    *REVISIONS,
+    Kind("", "v1", "secrets", "Secret"),
+    Kind("", "v1", "serviceaccounts", "ServiceAccount", short=("sa",)),
+    Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",)),
+    Kind("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",)),
+    Kind("apps", "v1", "daemonsets", "DaemonSet", short=("ds",)),
+    Kind("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler", short=("hpa",)),
+    Kind("batch", "v1", "jobs", "Job"),
+    Kind("batch", "v1", "cronjobs", "CronJob", short=("cj",)),
+    Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short=("netpol",)),
+    Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", short=("pdb",)),
+    Kind("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+    Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+)
 """Kinds that clients find, and are then told that the lab has not: an empty list would say that there is nothing to see."""
 READ_ONLY = frozenset({EVENTS.plural, ENDPOINTS.plural, ENDPOINTSLICES.plural})
 """What the controllers alone write."""
 BY_PLURAL = {kind.plural: kind for kind in KINDS + UNSUPPORTED}
-GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS if kind.group))
+GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS + UNSUPPORTED if kind.group))
 
 
 def find(group: str, version: str, plural: str) -> Kind | None:

@@ -1,4 +1,4 @@
-"""The protobuf that `kubectl create configmap|deployment|namespace|service …` sends, read into the JSON that it means.
+"""The protobuf that `kubectl create configmap|deployment|namespace|service …` and `drain` send, read into the JSON that it means.
 
 Only reading, and only the kinds that kubectl makes by itself; the API always answers in JSON, which kubectl takes. A field
 that is not known here is refused: an object with a part missing would be worse than none. Field numbers are those of
@@ -50,6 +50,13 @@ _SERVICE_PORT: Schema = {
 }
 _KINDS: dict[str, Schema] = {
     "ConfigMap": {1: ("metadata", _META), 2: ("data", _MAP), 4: ("immutable", _BOOL)},
+    "DeleteOptions": {
+        1: ("gracePeriodSeconds", _INT),
+        2: ("preconditions", {1: ("uid", _STRING), 2: ("resourceVersion", _STRING)}),
+        3: ("orphanDependents", _BOOL),
+        4: ("propagationPolicy", _STRING),
+        5: ("dryRun", [_STRING]),
+    },
     "Namespace": {1: ("metadata", _META), 2: ("spec", _IGNORED), 3: ("status", _IGNORED)},
     "Deployment": {
         1: ("metadata", _META),
