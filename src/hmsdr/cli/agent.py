@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import signal
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from aiohttp import web
 
 from hmsdr.cli.common import find_playbook
-from hmsdr.cli.serving import address, listen
+from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control import programs
 from hmsdr.control.agent import Agent
 from hmsdr.control.api import application
@@ -104,9 +102,7 @@ async def _serve(
     port: int,
     tls: ssl.SSLContext | None,
 ) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     unprivileged = choose(run_as)
     unprivileged.own(config.state_directory)
     store = await open_store(playbook, site=config.region, patient=True)
@@ -115,13 +111,8 @@ async def _serve(
             config.data_directory, programs, unprivileged, config.state_directory / "postgres.log"
         )
         keeper = Agent(config, store, server, store)
-        runner = web.AppRunner(application(keeper), access_log=None, shutdown_timeout=2.0)
-        await runner.setup()
-        try:
-            await listen(runner, host, port, tls, "the agent")
+        async with serving(application(keeper), host, port, tls, "the agent"):
             await keeper.run(stop)
-        finally:
-            await runner.cleanup()
     finally:
         await store.close()
 

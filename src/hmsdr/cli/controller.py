@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from aiohttp import web
 
 from hmsdr.cli.common import find_playbook, playbook_option
-from hmsdr.cli.serving import address, listen
+from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control.controller import Controller
 from hmsdr.control.locks import lock_directory
 from hmsdr.control.site_api import site_application
@@ -70,22 +68,15 @@ def _check(playbook: Playbook, site: str) -> None:
 
 
 async def _serve(playbook: Playbook, site: str, copy: Path, host: str, port: int) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     store = await open_store(playbook, site=site, patient=True)
     try:
         lease = playbook.database.lease.total_seconds()
         local = await SqliteStore.open(copy, create=True, lease_seconds=lease)
         try:
             keeper = Controller(playbook, site, store, local)
-            runner = web.AppRunner(site_application(keeper), access_log=None, shutdown_timeout=2.0)
-            await runner.setup()
-            try:
-                await listen(runner, host, port, None, "the controller")
+            async with serving(site_application(keeper), host, port, None, "the controller"):
                 await keeper.run(stop)
-            finally:
-                await runner.cleanup()
         finally:
             await local.close()
     finally:

@@ -7,13 +7,21 @@ the database's own state is served.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hmsdr.drivers.errors import PermanentError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext
 from hmsdr.runbook.actions.database import RegionArgs
+
+if TYPE_CHECKING:
+    from hmsdr.drivers.redis import RedisReplication
+
+
+async def _replication(context: StepContext, region: str) -> RedisReplication:
+    """What the Redis of `region` says of itself now."""
+    return await context.systems.redis(region).info_replication(deadline=context.remaining(at_most=2))
 
 
 class RedisReady(Action[RegionArgs]):
@@ -25,9 +33,7 @@ class RedisReady(Action[RegionArgs]):
 
     async def check(self, context: StepContext, args: RegionArgs) -> Check:
         """Reads INFO replication; a replica can be promoted also when its link is down, for it is flushed then."""
-        info = await context.systems.redis(args.region).info_replication(
-            deadline=context.remaining(at_most=2)
-        )
+        info = await _replication(context, args.region)
         return Check(
             not info.sync_in_progress, {"role": info.role, "link_up": info.link_up}, "its first copy to end"
         )
@@ -55,9 +61,7 @@ class PromoteRedis(Action[RegionArgs]):
 
     async def check(self, context: StepContext, args: RegionArgs) -> Check:
         """Is it a master, as INFO replication says (RD-3)?"""
-        info = await context.systems.redis(args.region).info_replication(
-            deadline=context.remaining(at_most=2)
-        )
+        info = await _replication(context, args.region)
         return Check(info.role == "master", {"role": info.role}, "the role master")
 
     async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:
@@ -95,9 +99,7 @@ class ReplicateRedis(Action[ReplicateArgs]):
 
     async def check(self, context: StepContext, args: ReplicateArgs) -> Check:
         """Is it a replica whose link is up?"""
-        info = await context.systems.redis(args.region).info_replication(
-            deadline=context.remaining(at_most=2)
-        )
+        info = await _replication(context, args.region)
         return Check(
             info.role == "slave" and info.link_up is True,
             {"role": info.role, "link_up": info.link_up},
@@ -107,9 +109,7 @@ class ReplicateRedis(Action[ReplicateArgs]):
     async def act(self, context: StepContext, args: ReplicateArgs) -> Mapping[str, Any]:
         """REPLICAOF, when there is a primary to follow: two replicas of each other would serve nobody."""
         primary = context.systems.playbook.regions[args.primary].redis
-        found = await context.systems.redis(args.primary).info_replication(
-            deadline=context.remaining(at_most=2)
-        )
+        found = await _replication(context, args.primary)
         if found.role != "master":
             raise PermanentError(
                 f"making Redis of {args.region} follow that of {args.primary}",
