@@ -90,11 +90,15 @@ def _deployment(layout: Layout, region: RegionLayout, service: str) -> Object:
     name = f"{service}-service"
     labels = {"app": name}
     home = layout.regions[REGIONS[0]]
-    # Both regions use the home region's stores until a failover points them at their own (DB-3, RD-2).
+    # Both regions use the home region's stores until a failover points them at their own (DB-3, RD-2). Of the databases they know
+    # both: when the primary moves, pods follow within milliseconds, and a new DATABASE_HOST is for those to come.
     env = {
         "HMS_SERVICE": service,
         "HMS_REGION": region.name,
         "DATABASE_HOST": f"postgres-{home.ordinal_name}.{CLUSTER_DOMAIN}",
+        "DATABASE_HOSTS": ",".join(
+            f"postgres-{each.ordinal_name}.{CLUSTER_DOMAIN}" for each in layout.regions.values()
+        ),
         "DATABASE_PORT": str(home.postgres.port),
         "DATABASE_NAME": DATABASE,
         "DATABASE_USER": "hms_app",

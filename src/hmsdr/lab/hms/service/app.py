@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -19,13 +18,17 @@ from hmsdr.lab.hms.entities import Entity, of_service
 from hmsdr.lab.hms.names import Names
 from hmsdr.lab.hms.service import health
 from hmsdr.lab.hms.service.cache import Cache, counter_of, key_of
-from hmsdr.lab.hms.service.database import DatabaseDownError, Pool, Target
+from hmsdr.lab.hms.service.connecting import DatabaseDownError, Target
+from hmsdr.lab.hms.service.database import Pool
 from hmsdr.lab.hms.service.metrics import Metrics
+from hmsdr.lab.hms.service.primary import Primary
 from hmsdr.lab.hms.service.settings import Settings
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_REQUEST_SECONDS = 1.2
-"""For the database, less than users wait, so that they hear what is wrong rather than nothing."""
+_REQUEST_SECONDS = 1.5
+"""For the database, a wait for its primary included: less than users wait, so that they hear what is wrong rather than nothing."""
+_FIRST_LOOK_SECONDS = 0.5
+"""A pod serves from then on, whatever was found: there may be no primary yet."""
 _LARGEST_BODY = 64 * 1024
 _POOL = 3
 _NEWEST = 20
@@ -34,23 +37,25 @@ _IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Service:
-    """One pod's service. Health has a connection of its own, so that a busy service still says how it is."""
+    """One pod's service. Health has a turn of its own, so that a busy service still says how it is."""
 
     def __init__(self, settings: Settings, note: Callable[[str], None]) -> None:
         self._settings = settings
         names = Names(settings.dns)
         target = Target(
-            settings.database,
+            settings.databases,
             settings.database_name,
             settings.database_user,
             f"{settings.service}-service/{settings.pod}",
         )
-        self._pool = Pool(target, names, size=_POOL, note=note)
-        self._health_pool = Pool(target, names, size=1, note=lambda _: None)
+        self._primary = Primary(target, names, note)
+        self._pool = Pool(self._primary, size=_POOL, keep=_POOL - 1)
+        self._health_pool = Pool(self._primary, size=1, keep=0)
         self._cache = Cache(settings.redis, names, settings.pod)
         self._metrics = Metrics(settings.service, settings.region)
         self._entities = of_service(settings.service)
         self._ready = False
+        self._leaving = False
 
     def app(self) -> web.Application:
         """The application with all routes."""
@@ -68,12 +73,20 @@ class Service:
         return app
 
     async def start(self) -> None:
-        """Open the first connections, and be ready whatever came of it.
+        """Look for the primary, and be ready whatever came of it.
 
-        Pods of a standby region start before the database that they will use can be reached.
+        Pods of a standby region start before the database that they will use takes writes.
         """
-        await asyncio.gather(self._pool.warm(), self._health_pool.warm())
+        await self._primary.first_look(patience=_FIRST_LOOK_SECONDS)
         self._ready = True
+
+    async def watch(self) -> None:
+        """Watch the databases, until cancelled; ends only by an error that nobody thought of."""
+        await self._primary.watch()
+
+    def leave(self) -> None:
+        """Be ready no more, and end each connection with its next answer; requests are served on meanwhile."""
+        self._ready, self._leaving = False, True
 
     async def close(self) -> None:
         """Close all connections."""
@@ -98,6 +111,8 @@ class Service:
             response = _answer(status, {"error": found, **self._where()})
         except web.HTTPException as error:
             response = _answer(error.status, {"error": error.reason, **self._where()})
+        if self._leaving:
+            response.force_close()
         self._metrics.request(request.method, route, response.status, time.monotonic() - began)
         return response
 
@@ -156,7 +171,7 @@ class Service:
         return newest
 
     async def _health(self, _: web.Request) -> web.StreamResponse:
-        found = await health.check(self._health_pool, self._cache, self._entities[0].table)
+        found = await health.check(self._health_pool, self._primary, self._cache, self._entities[0].table)
         database = found.database
         self._metrics.health(can_write=database.can_write, degraded=found.cache.degraded)
         if not database.can_write:
@@ -171,8 +186,8 @@ class Service:
                 "instance": database.instance,
                 "epoch": database.epoch,
                 "database": {
-                    "host": str(self._settings.database),
-                    "address": self._health_pool.address,
+                    "host": str(self._settings.databases[0]),
+                    "address": self._primary.address,
                     "role": database.role,
                     "in_recovery": database.in_recovery,
                     "can_write": database.can_write,

@@ -1,4 +1,7 @@
-"""Whether a service can do its work now: asked of the database and of Redis at the moment of the question, never kept."""
+"""Whether a service can do its work now: asked of the database and of Redis at the moment of the question, never kept.
+
+Only when there is no primary to ask is the answer what the watch over the databases saw a moment ago.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import time
 from dataclasses import dataclass
 
 from hmsdr.lab.hms.service.cache import Cache, CacheHealth
-from hmsdr.lab.hms.service.database import DatabaseDownError, Pool
+from hmsdr.lab.hms.service.connecting import DatabaseDownError
+from hmsdr.lab.hms.service.database import Pool
+from hmsdr.lab.hms.service.primary import Primary
 
 CHECK_SECONDS = 1.2
+_PATIENCE_SECONDS = 0.05
 _CHECK = """
 SELECT q.standby, current_setting('transaction_read_only') = 'on', current_setting('cluster_name'),
        (SELECT max(epoch) FROM hmsdr_epoch), has_table_privilege(current_user, %s::text, 'INSERT'),
@@ -51,18 +57,21 @@ class Health:
         return "degraded" if self.cache.degraded else "ok"
 
 
-async def check(pool: Pool, cache: Cache, table: str) -> Health:
+async def check(pool: Pool, primary: Primary, cache: Cache, table: str) -> Health:
     """Ask both at once; a database or a Redis that does not answer is an answer."""
     began = time.monotonic()
-    database, redis = await asyncio.gather(_database(pool, table), cache.check())
+    database, redis = await asyncio.gather(_database(pool, primary, table), cache.check())
     return Health(database, redis, time.monotonic() - began)
 
 
-async def _database(pool: Pool, table: str) -> DatabaseHealth:
+async def _database(pool: Pool, primary: Primary, table: str) -> DatabaseHealth:
     try:
-        rows = await pool.run(_CHECK, (table,), deadline=CHECK_SECONDS, insist=False)
+        rows = await pool.run(_CHECK, (table,), deadline=CHECK_SECONDS, patience=_PATIENCE_SECONDS)
     except DatabaseDownError as error:
-        return DatabaseHealth(found=error.found)
+        seen = primary.standby()
+        if seen is None or primary.known is not None:
+            return DatabaseHealth(found=error.found)
+        return DatabaseHealth(error.found, in_recovery=True, instance=seen.instance, epoch=seen.epoch)
     standby, read_only, instance, epoch, allowed, _ = rows[0]
     if standby:
         found = "the database is in recovery: a standby, which takes no writes"

@@ -1,5 +1,7 @@
 """One pod's process: from its environment to a listening server, and down again within two seconds of SIGTERM.
 
+After SIGTERM it serves on for a moment: whoever sends it requests must first hear that it is leaving.
+
 Imported before a fork: importing it opens nothing and starts nothing.
 """
 
@@ -17,7 +19,7 @@ from hmsdr.errors import ExitStatus, RefusedError
 from hmsdr.lab.hms.service.app import Service
 from hmsdr.lab.hms.service.settings import Settings, read
 
-_STOP_SECONDS = 1.5
+_LEAVE_SECONDS, _STOP_SECONDS = 0.7, 1.0
 _log = logging.getLogger("hms")
 
 
@@ -56,9 +58,20 @@ async def _serve(settings: Settings) -> int:
         await runner.cleanup()
         return ExitStatus.FAILED
     _log.info("%s-service %s listens on %s", settings.service, settings.pod, settings.listen)
-    await service.start()
-    await stop.wait()
-    _log.info("stopping")
-    await runner.cleanup()
-    await service.close()
+    watching = asyncio.create_task(service.watch())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await service.start()
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        _log.info("stopping")
+        service.leave()
+        await asyncio.sleep(_LEAVE_SECONDS)
+    finally:
+        for task in (watching, stopping):
+            task.cancel()
+        await asyncio.gather(watching, stopping, return_exceptions=True)
+        await runner.cleanup()
+        await service.close()
     return ExitStatus.DONE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hmsdr.errors import RefusedError
 from hmsdr.lab.hms.entities import of_service
+from hmsdr.lab.hms.service.primary import candidates
 from hmsdr.lab.layout import SERVICES, Endpoint
 
 PORT = 8080
@@ -15,13 +16,16 @@ PORT = 8080
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One pod's settings. ``database`` and ``redis`` hold names, which are resolved again and again."""
+    """One pod's settings. ``databases`` and ``redis`` hold names, which are resolved again and again.
+
+    The database should be at the first (``DATABASE_HOST``); ``DATABASE_HOSTS``, if there is one, names all that may be the primary.
+    """
 
     service: str
     region: str
     pod: str
     listen: Endpoint
-    database: Endpoint
+    databases: tuple[Endpoint, ...]
     database_name: str
     database_user: str
     redis: Endpoint
@@ -62,7 +66,10 @@ def read(environ: Mapping[str, str]) -> Settings:
         region=text("HMS_REGION"),
         pod=text("POD_NAME"),
         listen=Endpoint(text("POD_IP"), PORT),
-        database=Endpoint(text("DATABASE_HOST"), port("DATABASE_PORT", text("DATABASE_PORT"))),
+        databases=candidates(
+            Endpoint(text("DATABASE_HOST"), port("DATABASE_PORT", text("DATABASE_PORT"))),
+            [host.strip() for host in environ.get("DATABASE_HOSTS", "").split(",") if host.strip()],
+        ),
         database_name=text("DATABASE_NAME"),
         database_user=text("DATABASE_USER"),
         redis=Endpoint(text("REDIS_HOST"), port("REDIS_PORT", text("REDIS_PORT"))),
