@@ -7,11 +7,11 @@ does not stop in time is killed. Which epochs may be fenced is checked here; rev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from hmsdr.control.database import Database, Role
+from hmsdr.control.laps import Laps
 from hmsdr.control.logs import log
 from hmsdr.control.server import ControlData
 from hmsdr.control.state import FenceReceipt
@@ -51,16 +51,15 @@ async def fence(database: Database, epoch: int, *, clean: bool, hurry: asyncio.E
         TemporaryError: processes survive.
         FailedError: the receipt cannot be made durable; the database is dead all the same.
     """
-    was = database.role
+    was, laps = database.role, Laps()
     sampled = database.meter.last.lsn if was is Role.PRIMARY else None
-    stopped = await _stop(database, was, hurry) if clean else False
-    # Beside each other: writers wait. What the search still finds to kill makes it an unclean end, whatever was read.
-    killed, control = (
-        await _both(database.kill(), _control(database)) if stopped else (await database.kill(), None)
-    )
+    stopped = await _stop(database, was, hurry, laps) if clean else False
+    # What the search still finds to kill makes it an unclean end, whatever the control file says.
+    killed = await database.kill()
+    laps.lap("proof")
     database.disarm()
     database.lease.drop()
-    control = control or await _control(database)
+    control = (database.server.shut_down() if stopped else None) or await _control(database)
     in_order = control is not None and control.state == "shut down" and killed == 0
     if clean and not stopped:
         log("fence.not_clean", level="warning", killed=killed)
@@ -77,16 +76,19 @@ async def fence(database: Database, epoch: int, *, clean: bool, hurry: asyncio.E
         unused=database.memory.state.accepted_epoch < epoch,
     )
     database.memory.change(fence=receipt, stopped=True)
-    log("fence.confirmed", epoch=epoch, clean=receipt.clean, killed=killed, last_lsn=receipt.last_lsn)
+    laps.lap("durable")
+    log(
+        "fence.confirmed",
+        epoch=epoch,
+        clean=receipt.clean,
+        killed=killed,
+        last_lsn=receipt.last_lsn,
+        parts=laps.seconds,
+    )
     return receipt
 
 
-async def _both(kill: Awaitable[int], read: Awaitable[ControlData | None]) -> tuple[int, ControlData | None]:
-    killed, control = await asyncio.gather(kill, read)
-    return killed, control
-
-
-async def _stop(database: Database, was: Role, hurry: asyncio.Event) -> bool:
+async def _stop(database: Database, was: Role, hurry: asyncio.Event, laps: Laps) -> bool:
     """CHECKPOINT while it still serves (it halves the gap), then a fast stop; cut short by `hurry`."""
 
     async def in_order() -> bool:
@@ -94,7 +96,10 @@ async def _stop(database: Database, was: Role, hurry: asyncio.Event) -> bool:
             with suppress(DriverError):
                 await database.sql.checkpoint(deadline=database.config.stop_deadline)
         await database.forget_server()
-        return await database.server.stop_fast(database.config.stop_deadline)
+        laps.lap("checkpoint")
+        stopped = await database.server.stop_fast(database.config.stop_deadline)
+        laps.lap("stop")
+        return stopped
 
     stopping = asyncio.create_task(in_order())
     hurried = asyncio.create_task(hurry.wait())

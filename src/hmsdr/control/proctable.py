@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+_CHUNK = 1 << 16
 MARK = "HMSDR_DATABASE_DIRECTORY"
 """Environment variable given to the postmaster: what it starts (an archive command) inherits it."""
 
@@ -102,8 +103,7 @@ def _kill(pid: int, start: int) -> bool:
 def _stat(pid: int) -> tuple[int, int] | None:
     """Parent and start time; None for what does not run (gone, zombie, dead)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is too heavy for the guard
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, 20)
     except OSError:
         return None
     if fields[0] in (b"Z", b"X", b"x"):
@@ -121,8 +121,21 @@ def _belongs(pid: int, directory: str, mark: bytes) -> bool:
 
 
 def _marked(pid: int, mark: bytes) -> bool:
-    with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
-        return mark in file.read().split(b"\0")
+    # At the beginning, or behind the end of another variable: nothing is split, there may be a lot of it.
+    content = b"\0" + _read(f"/proc/{pid}/environ") + b"\0"
+    return b"\0" + mark + b"\0" in content
+
+
+def _read(path: str) -> bytes:
+    """All of a file of the kernel's, without the buffers of a file object: every process is looked at while writers wait."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(handle, _CHUNK):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 from hmsdr.control import pgconf
 from hmsdr.control.database import Database, Role
+from hmsdr.control.laps import Laps
 from hmsdr.control.lease import Renewal
 from hmsdr.control.logs import log
-from hmsdr.control.state import Promotion
+from hmsdr.control.state import AgentState, Promotion
 from hmsdr.decide.authority import Authority, AuthorityRefused, may_promote
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.decide.tenure import Delivery, delivery
@@ -44,38 +45,30 @@ async def promote(
         RefusedError: the epoch is old or not ours, or commits that were handed over are missing.
         TemporaryError: the store or the database does not answer, or a promise is not over.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     state = database.memory.state
     doing = f"promoting {state.instance} under epoch {epoch}"
-    kind = delivery(
-        epoch,
-        accepted_epoch=state.accepted_epoch,
-        promoted_epoch=state.promoted_epoch,
-        fenced_epoch=state.fenced_epoch,
-    )
-    if kind is Delivery.DONE_BEFORE and state.promotion is not None:
-        return state.promotion, True
-    if kind is Delivery.OLD:
-        raise RefusedError(
-            doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"
-        )
-    if kind is Delivery.FENCED:
-        raise RefusedError(doing, "it was fenced under this epoch", "Grant it a new epoch first")
+    if (before := _delivered_before(state, doing, epoch)) is not None:
+        return before, True
     record = await _authorised(database, doing, epoch)
+    laps.lap("authorised")
     await database.guarding.ensure()
     if database.role is Role.STOPPED:
         await database.start_alone()
     standby = await database.sql.in_recovery(deadline=_SQL_SECONDS)
     if standby:
         await _replayed(database, doing, record, epoch, max(min_lsn or 0, record.handover_lsn or 0))
+    laps.lap("replayed")
     system = (await database.sql.status(deadline=_SQL_SECONDS)).system_identifier
     if (left := bound_for()) > 0:  # nothing is awaited from here until the epoch is accepted
         raise TemporaryError(doing, f"the other side was promised {left:.1f} s more", "Repeat the order")
     database.memory.change(accepted_epoch=epoch, stopped=False, system_identifier=system)
     database.arm()
+    laps.lap("accepted")
     if standby:
         await database.sql.promote_here(deadline=_SQL_SECONDS)
     lsn, timeline = await _first_write(database, doing, epoch)
+    laps.lap("first write")
     database.role = Role.PRIMARY  # not before: what is said to be a primary has taken a write
     pgconf.make_standby(database.config.data_directory, durable=False)
     promotion = Promotion(
@@ -86,8 +79,39 @@ async def promote(
         seconds=round(time.monotonic() - began, 6),
     )
     database.memory.change(promotion=promotion)
-    log("promote.done", epoch=epoch, lsn=format_lsn(lsn), timeline=timeline, seconds=promotion.seconds)
+    laps.lap("durable")
+    log(
+        "promote.done",
+        epoch=epoch,
+        lsn=format_lsn(lsn),
+        timeline=timeline,
+        seconds=promotion.seconds,
+        parts=laps.seconds,
+    )
     return promotion, False
+
+
+def _delivered_before(state: AgentState, doing: str, epoch: int) -> Promotion | None:
+    """The promotion that this very order brought about before; None for a new order.
+
+    Raises:
+        RefusedError: the order is of an older plan, or for an epoch that was fenced here.
+    """
+    kind = delivery(
+        epoch,
+        accepted_epoch=state.accepted_epoch,
+        promoted_epoch=state.promoted_epoch,
+        fenced_epoch=state.fenced_epoch,
+    )
+    if kind is Delivery.DONE_BEFORE and state.promotion is not None:
+        return state.promotion
+    if kind is Delivery.OLD:
+        raise RefusedError(
+            doing, f"epoch {state.accepted_epoch} was accepted here", "The order comes from an older plan"
+        )
+    if kind is Delivery.FENCED:
+        raise RefusedError(doing, "it was fenced under this epoch", "Grant it a new epoch first")
+    return None
 
 
 async def _authorised(database: Database, doing: str, epoch: int) -> Authority:
@@ -135,13 +159,12 @@ async def _replayed(database: Database, doing: str, record: Authority, epoch: in
 
 
 async def _first_write(database: Database, doing: str, epoch: int) -> tuple[int, int]:
-    """Try until it takes a write; gives position and timeline. Polling each 2 ms, where pg_ctl takes 100."""
+    """Try until it takes a write; gives position and timeline. It is told at once, where pg_ctl looks each 100 ms."""
     until = time.monotonic() + database.config.promote_deadline
     table = True
     while time.monotonic() < until:
         try:
-            if await database.sql.in_recovery(deadline=_SQL_SECONDS):
-                await asyncio.sleep(_POLL_SECONDS)
+            if not await database.sql.left_recovery(deadline=_SQL_SECONDS):
                 continue
             if table:
                 await database.sql.claim_epoch(

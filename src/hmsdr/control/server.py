@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hmsdr.control import pgconf
+from hmsdr.control import pgconf, pgcontrol
 from hmsdr.control.proctable import MARK, boottime, database_processes, kill_database, start_time
 from hmsdr.control.unprivileged import Unprivileged
 from hmsdr.decide.lsn import format_lsn, parse_lsn
@@ -203,6 +203,13 @@ class PostgresServer:
             reached_timeline=int(found["Min recovery ending loc's timeline"]),
             segment=int(found["Bytes per WAL segment"]),
         )
+
+    def shut_down(self) -> ControlData | None:
+        """What the control file says of a primary that ended in order, told at once; None: ask `control`."""
+        found = pgcontrol.shut_down(self.directory)
+        if found is None:
+            return None
+        return ControlData("shut down", found.system_identifier, found.checkpoint, found.redo, found.timeline)
 
     def waldump(self, start: int, timeline: int, segment: int, end: int | None = None) -> list[str]:
         """What pg_waldump is asked with: from `start` to `end` (bytes of WAL; None: all there is).

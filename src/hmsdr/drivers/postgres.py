@@ -234,6 +234,16 @@ class Postgres:
         """Whether it still is a standby."""
         return bool((await self._row("SELECT pg_is_in_recovery()", deadline))[0])
 
+    async def left_recovery(self, *, deadline: float) -> bool:
+        """Whether it no longer is a standby; waits up to a tenth of a second for it."""
+
+        async def wait(connection: _Connection) -> bool:
+            await connection.execute(questions.LEFT_RECOVERY)
+            row = _only(await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone())
+            return not row[0]
+
+        return await self._call("waiting for the end of recovery", wait, deadline, changes=False)
+
     async def replayed_lsn(self, *, deadline: float) -> int:
         """Up to where it, a standby, replayed, in bytes of WAL."""
         query = "SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0'::pg_lsn)::bigint"

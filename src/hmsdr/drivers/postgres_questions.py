@@ -38,6 +38,16 @@ HEARTBEAT = """
 INSERT INTO hmsdr_heartbeat (id, instance, at) VALUES (1, %s, clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET instance = excluded.instance, at = excluded.at RETURNING at
 """
+LEFT_RECOVERY = """
+DO $$ BEGIN
+    FOR step IN 1..100 LOOP
+        EXIT WHEN NOT pg_is_in_recovery();
+        PERFORM pg_sleep(0.001);
+    END LOOP;
+END $$
+"""
+"""Returns when it has left recovery, or after a tenth of a second: asked each millisecond from outside it would cost both sides more
+than the promotion itself."""
 EPOCH = "INSERT INTO hmsdr_epoch (epoch, instance, since) VALUES (%s, %s, clock_timestamp()) ON CONFLICT DO NOTHING"
 INTEGRITY = """
 SELECT (SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_database),

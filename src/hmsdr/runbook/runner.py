@@ -148,8 +148,10 @@ class Runner:
             raise _StopRun(rollback=step.on_failure == "rollback")
 
     async def _stop_if_aborted(self) -> None:
+        # Behind the point of no return going on is the shortest way to a hospital that can write: nobody is asked.
+        if self._journal.state.irreversible:
+            return
         state = await self._journal.follow()
-        # Behind the point of no return going on is the shortest way to a hospital that can write.
         if state.abort_requested is not None and not state.irreversible:
             raise _StopRun(rollback=True)
 

@@ -87,6 +87,10 @@ class FreeAuthority(Action[FreeArgs]):
             "handover_lsn": None if freed.handover_lsn is None else format_lsn(freed.handover_lsn),
         }
 
+    async def verify(self, context: StepContext, args: FreeArgs) -> Check:  # noqa: ARG002 - writers wait
+        """The store took the change from the very record it was made from: that is the proof."""
+        return Check(True, {"epoch": args.epoch})
+
     async def _proof(self, context: StepContext, args: FreeArgs, takeover: Takeover) -> Receipt | LeaseWaited:
         """A receipt as soon as there is one; else the wait. A clean hand-over keeps asking to the deadline."""
         loop = asyncio.get_running_loop()
@@ -189,7 +193,7 @@ class GrantAuthority(Action[GrantArgs]):
 
     async def act(self, context: StepContext, args: GrantArgs) -> Mapping[str, Any]:
         """Compare-and-swap the grant to the agent that answers now."""
-        status = await self._complete(context, args)
+        record, status = await self._complete(context, args)
         holder = Holder(status.instance, status.incarnation)
 
         def to_holder(record: Authority) -> Authority:
@@ -201,12 +205,16 @@ class GrantAuthority(Action[GrantArgs]):
                 record, holder, lease_seconds=context.systems.playbook.database.lease.total_seconds()
             )
 
-        granted = await _change(context.systems.authority, to_holder)
+        granted = await _change(context.systems.authority, to_holder, known=record)
         return {"epoch": granted.epoch, "instance": holder.instance}
 
+    async def verify(self, context: StepContext, args: GrantArgs) -> Check:  # noqa: ARG002 - writers wait
+        """The store took the grant from the very record it was made from: that is the proof."""
+        return Check(True, {"epoch": args.epoch})
+
     @staticmethod
-    async def _complete(context: StepContext, args: GrantArgs) -> AgentStatus:
-        """What the agent answers, once its database has all that was handed over (SAFETY rule 9).
+    async def _complete(context: StepContext, args: GrantArgs) -> tuple[Authority, AgentStatus]:
+        """The record, and what the agent answers, once its database has all that was handed over (SAFETY rule 9).
 
         Asked before the grant, which is the point of no return: a side that lacks it can never promote.
         """
@@ -218,7 +226,7 @@ class GrantAuthority(Action[GrantArgs]):
             needed, found = record.handover_lsn, status.database.lsn
             giver = status.instance == record.handover_from
             if needed is None or giver or (found is not None and found >= needed):
-                return status
+                return record, status
             if loop.time() >= ends:
                 raise PermanentError(
                     f"granting epoch {args.epoch} to {args.region}",
@@ -241,18 +249,23 @@ class GrantAuthority(Action[GrantArgs]):
         )
 
 
-async def _change(store: AuthorityStore, transition: Callable[[Authority], Authority]) -> Authority:
-    """Apply `transition` by compare-and-swap; a lost race reads again, a refusal is permanent.
+async def _change(
+    store: AuthorityStore, transition: Callable[[Authority], Authority], known: Authority | None = None
+) -> Authority:
+    """Apply `transition` by compare-and-swap, to `known` first; a lost race reads again, a refusal is permanent.
 
     Raises:
         PermanentError: the protocol refuses the transition.
         TemporaryError: others changed the record again and again.
     """
     for _ in range(20):
-        record = await store.read_authority()
+        fresh = known is None
+        record, known = known or await store.read_authority(), None
         try:
             new = transition(record)
         except AuthorityRefused as refusal:
+            if not fresh:
+                continue
             raise PermanentError(
                 "changing the right to write", str(refusal), "`hmsdr authority show` tells who holds it"
             ) from refusal
