@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import floor
+from bench.parts import last
 from hmsdr.drill.measures import execution_seconds
 from hmsdr.drivers.agent import AgentClient
 from hmsdr.errors import FailedError
@@ -34,12 +35,14 @@ _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 class Ours:
     """One failover by hmsdr: execution in seconds, the runner's peak memory in MB (10^6 bytes).
 
-    ``steps``: what was done once the right to write was free, with the seconds from then to its end.
+    ``steps``: what was done once the right to write was free, with the seconds from then to its end;
+    ``promotion``: parts of the promotion, as the agent took them.
     """
 
     seconds: float
     memory: float
     steps: dict[str, float]
+    promotion: dict[str, float]
 
 
 async def measure(place: Path, rounds: int) -> dict[str, Any]:
@@ -73,6 +76,7 @@ async def measure(place: Path, rounds: int) -> dict[str, Any]:
         "peak_memory_mb": [each.memory for each in ours],
         "floor_details": [asdict(each) for each in floors],
         "execution_details": [each.steps for each in ours],
+        "promotion_parts": [each.promotion for each in ours],
     }
 
 
@@ -120,7 +124,9 @@ async def _ours(layout: Layout) -> Ours:
         raise FailedError(
             f"reading run {run.run}", "it has no stage fencing or validation", "Was the runbook changed?"
         )
-    return Ours(seconds, memory, _steps(run))
+    target = layout.regions[TARGET]
+    promoted = last(target.logs / f"postgres-{target.ordinal_name}-0.log", "promote.done")
+    return Ours(seconds, memory, _steps(run), promoted["parts"])
 
 
 async def _peak_until_ended(process: subprocess.Popen[bytes]) -> float:

@@ -113,6 +113,7 @@ def _switchover(found: Mapping[str, Any]) -> list[Row]:
         Row("same client / Patroni", "", 3, Spread.of(ratios(database, patroni)), GAP_LIMIT),
         Row("clinics / Patroni", "", 3, Spread.of(ratios(clinics, patroni)), GAP_LIMIT),
         Row("acknowledged writes lost", "", 0, Spread.of([part["lost"]]), 0, worst=True),
+        Row("errors that clinics were answered", "", 0, Spread.of([part["errors"]]), 0, worst=True),
     ]
 
 
@@ -139,14 +140,26 @@ def _watching(found: Mapping[str, Any]) -> list[Row]:
 
 def remarks(found: Mapping[str, Any]) -> list[str]:
     """What a reader must know to judge the table."""
+    said = _gap_parts(found.get("switchover", {}))
     details = found.get("failover", {}).get("execution_details", [])
     late = sum(READY in steps for steps in details)
     if not late:
-        return []
+        return said
     return [
+        *said,
         f"In {late} of {len(details)} failovers pods were not ready yet when the right to write was free: the machine was",
         "busy, and their start is in the execution. Measure again when it is calm.",
     ]
+
+
+def _gap_parts(part: Mapping[str, Any]) -> list[str]:
+    """Of what the clinics' gap consists; medians do not add up to the median."""
+    each = [switch["parts"] for switch in part.get("details", [])]
+    if not each:
+        return []
+    medians = (f"{name} {1000 * statistics.median(switch[name] for switch in each):.0f}" for name in each[0])
+    load = ", ".join(f"{value:.1f}" for value in part["load"])
+    return [f"The clinics' gap, medians in ms: {', '.join(medians)}. Load average: {load}."]
 
 
 def lines(table: Sequence[Row]) -> list[str]:

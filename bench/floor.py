@@ -30,6 +30,10 @@ _LOOK = 0.005
 """How often the name is asked for: faster would take the processor from what is waited for."""
 _DEADLINE = 30.0
 _OK = 200
+_EPOCH = """
+INSERT INTO hmsdr_epoch (epoch, instance, since)
+SELECT max(epoch) + 1, current_setting('cluster_name'), clock_timestamp() FROM hmsdr_epoch
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +118,11 @@ async def _pods(layout: Layout, region: RegionLayout) -> None:
 
 
 async def _promote(connection: psycopg.AsyncConnection[Any], began: float) -> float:
-    """Promote without waiting, and try a write every 2 ms."""
+    """Promote without waiting, and try a write every 2 ms: that of the next epoch, by which pods know the primary."""
     await connection.execute("SELECT pg_promote(false)")
     while True:
         try:
-            await connection.execute("CREATE TABLE IF NOT EXISTS floor (at timestamptz)")
+            await connection.execute(_EPOCH)
         except psycopg.errors.ReadOnlySqlTransaction:
             await asyncio.sleep(_PAUSE)
         else:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.parts import last, parts
 from bench.patroni import NODES, PatroniCluster
 from bench.writers import WRITERS, DatabaseClient, PublicClient, Writers
 from hmsdr.drivers.agent import AgentClient
@@ -38,14 +39,18 @@ _LOOK_SECONDS = 0.05
 class Switch:
     """One switchover: the longest silence of a client of the database and of a clinic (None: there are none), in seconds.
 
-    ``command``: from its start to its end; ``lost``: acknowledged writes that are not there afterwards.
+    ``command``: from its start to its end; ``lost``: acknowledged writes that are not there afterwards;
+    ``errors``: what clinics were answered that was no acknowledgement, in the whole time since the switchover before; ``steps``: when
+    each ended; ``parts``: of what the clinics' silence consists.
     """
 
     database: float
     clinics: float | None
     command: float
     lost: int
+    errors: int | None
     steps: dict[str, float]
+    parts: dict[str, float]
 
 
 async def measure(place: Path, rounds: int) -> dict[str, Any]:
@@ -73,6 +78,8 @@ async def measure(place: Path, rounds: int) -> dict[str, Any]:
         "patroni_seconds": [each.database for each in theirs],
         "lost": sum(each.lost for each in ours),
         "patroni_lost": sum(each.lost for each in theirs),
+        "errors": sum(each.errors or 0 for each in ours),
+        "load": list(os.getloadavg()),
         "details": [asdict(each) for each in ours],
         "patroni_details": [asdict(each) for each in theirs],
     }
@@ -96,7 +103,8 @@ async def _patroni(place: Path) -> list[Switch]:
                 ended = time.monotonic()
                 await writers.all_wrote(ended, deadline=_WHOLE_SECONDS)
                 gap = writers.gap(began, time.monotonic())
-                switches.append(Switch(gap, None, ended - began, await clients[0].missing(writers.ids), {}))
+                lost = await clients[0].missing(writers.ids)
+                switches.append(Switch(gap, None, ended - began, lost, None, {}, {}))
                 await cluster.settled(target)
         finally:
             await writers.stop()
@@ -119,7 +127,7 @@ async def _ours(place: Path) -> list[Switch]:
         writers, clinics = Writers([each.write for each in clients]), Writers([each.write for each in public])
         writers.start()
         clinics.start()
-        switches = []
+        switches: list[Switch] = []
         try:
             for source, target in ((HOME, OTHER), (OTHER, HOME)):
                 await asyncio.sleep(_CALM_SECONDS)
@@ -132,16 +140,19 @@ async def _ours(place: Path) -> list[Switch]:
                 lost = await clients[0].missing(writers.ids) + await clients[0].missing(
                     clinics.ids, "patients"
                 )
+                # The rest of the run's work, pods that are started again among it, is over: errors of all of it are counted.
+                await _follow(playbook, source, target)
                 switches.append(
                     Switch(
                         writers.gap(began, now),
                         clinics.gap(began, now),
                         ended - began,
                         lost,
+                        clinics.failures - sum(each.errors or 0 for each in switches),
                         await _steps(playbook),
+                        _parts(layout, source, target, clinics.silence(began, now)),
                     )
                 )
-                await _follow(playbook, source, target)
         finally:
             for each in (writers, clinics):
                 await each.stop()
@@ -206,6 +217,16 @@ async def streams(playbook: Playbook, region: str) -> None:
             await asyncio.sleep(_LOOK_SECONDS)
     finally:
         await agent.close()
+
+
+def _parts(layout: Layout, source: str, target: str, silence: tuple[float, float]) -> dict[str, float]:
+    """What both agents say of it; `silence` in monotonic seconds."""
+    fenced, promoted = (
+        last(layout.regions[region].logs / f"postgres-{layout.regions[region].ordinal_name}-0.log", event)
+        for region, event in ((source, "fence.confirmed"), (target, "promote.done"))
+    )
+    offset = time.time() - time.monotonic()
+    return parts(fenced, promoted, (silence[0] + offset, silence[1] + offset))
 
 
 async def _steps(playbook: Playbook) -> dict[str, float]:

@@ -44,12 +44,14 @@ class Acknowledged:
     ids: list[str] = field(default_factory=list)
     failures: int = 0
 
+    def silence(self, since: float, until: float) -> tuple[float, float]:
+        """The two acknowledgements furthest apart of which one is within `since` and `until`."""
+        pairs = (pair for pair in pairwise(self.at) if pair[1] >= since and pair[0] <= until)
+        return max(pairs, key=_length, default=(0.0, float("inf")))
+
     def gap(self, since: float, until: float) -> float:
-        """The longest time between two acknowledgements of which one is within `since` and `until`."""
-        return max(
-            (after - before for before, after in pairwise(self.at) if after >= since and before <= until),
-            default=float("inf"),
-        )
+        """How long that was, in seconds."""
+        return _length(self.silence(since, until))
 
 
 class Writers:
@@ -88,14 +90,27 @@ class Writers:
                 raise FailedError("waiting for the writers", f"none of one within {deadline:g} s", "")
             await asyncio.sleep(0.02)
 
+    def silence(self, since: float, until: float) -> tuple[float, float]:
+        """The longest silence that any of them felt: its beginning and its end."""
+        return max((each.silence(since, until) for each in self.acknowledged), key=_length)
+
     def gap(self, since: float, until: float) -> float:
-        """The longest silence that any of them felt."""
-        return max(each.gap(since, until) for each in self.acknowledged)
+        """How long that was, in seconds."""
+        return _length(self.silence(since, until))
+
+    @property
+    def failures(self) -> int:
+        """How many answers were no acknowledgement."""
+        return sum(each.failures for each in self.acknowledged)
 
     @property
     def ids(self) -> set[str]:
         """All that was acknowledged."""
         return {each for one in self.acknowledged for each in one.ids}
+
+
+def _length(silence: tuple[float, float]) -> float:
+    return silence[1] - silence[0]
 
 
 async def _work(write: _Write, told: Acknowledged) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.figures import READY, Row, Spread, lines, ratios, remarks, rows
+from bench.parts import last, parts
 from bench.writers import Acknowledged
+from hmsdr.errors import FailedError
 from hmsdr.runbook import definition
 
 FAILOVER = {
@@ -86,6 +92,7 @@ def test_gaps_are_judged_beside_patronis_of_the_same_round() -> None:
         "database_seconds": [0.2, 0.2, 0.1],
         "clinics_seconds": [0.3, 0.3, 0.3],
         "lost": 0,
+        "errors": 0,
     }
     table = {row.name: row for row in rows({"switchover": part})}
     same, clinics = table["same client / Patroni"], table["clinics / Patroni"]
@@ -94,6 +101,30 @@ def test_gaps_are_judged_beside_patronis_of_the_same_round() -> None:
     assert table["acknowledged writes lost"].holds
     (lost,) = (row for row in rows({"switchover": {**part, "lost": 1}}) if row.name.startswith("acknow"))
     assert not lost.holds
+    (told,) = (row for row in rows({"switchover": {**part, "errors": 2}}) if row.name.startswith("errors"))
+    assert not told.holds
+
+
+def test_the_parts_of_a_gap_add_up_to_it(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.log", tmp_path / "new.log"
+    at = "2026-01-01T00:00:{}+00:00"
+    taken = {"checkpoint": 0.5, "stop": 0.04, "proof": 0.03, "durable": 0.002}
+    fenced = {"at": at.format("10.100"), "event": "fence.confirmed", "parts": taken}
+    old.write_text("\n".join(["no JSON", json.dumps({**fenced, "at": "earlier"}), json.dumps(fenced), "{}"]))
+    given = {"authorised": 0.01, "replayed": 0.005, "accepted": 0.003, "first write": 0.02, "durable": 0.002}
+    new.write_text(json.dumps({"at": at.format("10.200"), "event": "promote.done", "parts": given}))
+    second = datetime.fromisoformat(at.format("10")).timestamp()
+    found = parts(last(old, "fence.confirmed"), last(new, "promote.done"), (second + 0.02, second + 0.210))
+    assert sum(found.values()) == pytest.approx(0.19, abs=0.001)
+    assert found["last write"] == pytest.approx(0.008, abs=0.001)
+    assert found["grant"] == pytest.approx(0.06, abs=0.001)
+    assert found["pod"] == pytest.approx(0.012, abs=0.001)
+    with pytest.raises(FailedError, match="says nothing of fence"):
+        last(new, "fence.confirmed")
+    part = {"details": [{"parts": {"stop": 0.04}}, {"parts": {"stop": 0.06}}], "load": [1.0, 2.0, 3.0]}
+    assert remarks({"switchover": part}) == [
+        "The clinics' gap, medians in ms: stop 50. Load average: 1.0, 2.0, 3.0."
+    ]
 
 
 def test_watching_is_judged_at_the_most_endpoints_and_by_its_growth() -> None:
