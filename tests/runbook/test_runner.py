@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import CATALOGUE, NO_SYSTEMS, plan, step
@@ -59,6 +60,29 @@ async def test_a_goal_that_holds_is_left_alone_and_said_so(store: SqliteStore, t
     state = await run(store, plan([("s", (), [[touch(tmp_path / "there", "s/a")]])]))
     assert state.record("s/a").already
     assert (tmp_path / "there").read_text() == "by hand\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_an_action_that_asks_itself_is_not_asked_first(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        (tmp_path / "there").write_text("by hand\n")
+    order: list[str] = []
+    action = CATALOGUE.get("test.once")
+    for name in ("check", "act"):
+        method = getattr(type(action), name)
+
+        async def noted(self: object, *given: object, name: str = name, method: Any = method) -> Any:
+            order.append(name)
+            return await method(self, *given)
+
+        monkeypatch.setattr(type(action), name, noted)
+    state = await run(
+        store, plan([("s", (), [[step("s/a", "test.once", {"path": str(tmp_path / "there")})]])])
+    )
+    assert state.record("s/a").state is StepState.SUCCEEDED
+    assert (state.record("s/a").already, order) == (there, ["act", "check"])
 
 
 async def test_temporary_failures_are_retried_and_permanent_ones_are_not(

@@ -46,23 +46,22 @@ def database_processes(directory: str, owner: Owner | None = None) -> dict[int, 
     mark = f"{MARK}={real}".encode()
     parents: dict[int, int] = {}
     starts: dict[int, int] = {}
-    found: set[int] = set()
     with _seen_as(owner):
-        for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib is too heavy for the guard
-            if not name.isdecimal() or (stat := _stat(int(name))) is None:
-                continue
-            pid = int(name)
-            parents[pid], starts[pid] = stat
-            if _belongs(pid, real, mark):
-                found.add(pid)
-    found.discard(os.getpid())
+        # What is dead or a zombie has neither a program nor an environment.
+        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - for the guard
+        found = {pid for pid in pids if _belongs(pid, real, mark)} - {os.getpid()}
+        if not found:  # then nothing descends from one either: writers wait for this answer
+            return {}
+        for pid in pids:
+            if (stat := _stat(pid)) is not None:
+                parents[pid], starts[pid] = stat
     grew = True
     while grew:
         more = {pid for pid, parent in parents.items() if parent in found and pid not in found}
         more.discard(os.getpid())
         found |= more
         grew = bool(more)
-    return {pid: starts[pid] for pid in found}
+    return {pid: starts[pid] for pid in found if pid in starts}
 
 
 def kill_database(directory: str, seconds: float, owner: Owner | None = None) -> tuple[int, int]:

@@ -76,6 +76,9 @@ class Action(ABC, Generic[ArgsT]):
     name: ClassVar[str]
     summary: ClassVar[str]
     Args: type[ArgsT]
+    asks_itself: ClassVar[bool] = False
+    """Whether `act` finds out by itself, in one turn, that the goal holds already, and says so as ``already`` in what it returns. Then
+    the runner does not ask first: for what writers wait for, a turn of three processes is much."""
 
     @abstractmethod
     async def check(self, context: StepContext, args: ArgsT) -> Check:

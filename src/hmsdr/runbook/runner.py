@@ -187,7 +187,7 @@ class Runner:
         context = self._context(step)
         try:
             async with asyncio.timeout_at(context.ends_at):
-                check = await action.check(context, args)
+                check = Check(False) if action.asks_itself else await action.check(context, args)
                 output: Mapping[str, Any] = {}
                 already = check.holds
                 if not already:
@@ -195,6 +195,7 @@ class Runner:
                         await self._remember(step, action, context, args)
                     output = await action.act(context, args)
                     check = await self._verified(action, context, args)
+                    already = action.asks_itself and bool(output.get("already"))
         except TimeoutError:
             found = f"not done within {step.deadline.total_seconds():g} s"
             await self._fail(

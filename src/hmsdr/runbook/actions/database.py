@@ -193,6 +193,7 @@ class PromotePostgres(Action[PromoteArgs]):
     name: ClassVar[str] = "postgres.promote"
     summary: ClassVar[str] = "promote PostgreSQL through its agent"
     Args = PromoteArgs
+    asks_itself: ClassVar[bool] = True
 
     async def check(self, context: StepContext, args: PromoteArgs) -> Check:
         """Is it a primary under this epoch?"""
