@@ -34,9 +34,10 @@ _LOOK_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _CALM_PAUSE = 0.03, 0.25, 2.0
 """A server that is stopping makes a process for each that calls, and waits for it: where a standby may take over it is left alone for
 the longest pause first."""
-_WAIT_SECONDS, _WANTED_SECONDS = 0.24, 2.0
-_EAGER_STEP, _PATIENT_STEP = 0.003, 0.04
-"""How often a standby looks whether it was promoted: while somebody waits for it, and in a region where nobody does."""
+_WANTED_SECONDS = 2.0
+_EAGER, _PATIENT = (0.24, 0.003), (0.9, 0.04)
+"""How long a standby is asked to wait for its promotion, and how often it looks meanwhile: while somebody waits for it, and in a
+region where nobody does."""
 
 _TURN_SECONDS = (0.1, 0.4)
 
@@ -313,15 +314,14 @@ class Watcher:
         """There is no primary, and this is none yet: until it is, or it is time to look again."""
         if self._connection is None:
             return
-        step = _EAGER_STEP if self._primary.wanted else _PATIENT_STEP
         if self.found.kind not in ("read_only", "no_epoch"):
             await asyncio.sleep(_LONGEST_PAUSE)
             return
         began = time.monotonic()
-        query = waiting(_WAIT_SECONDS, step)
-        await ask(self._connection, query, (), _LOOK_SECONDS)
+        seconds, step = _EAGER if self._primary.wanted else _PATIENT
+        await ask(self._connection, waiting(seconds, step), (), seconds + _LOOK_SECONDS)
         if time.monotonic() - began < step:  # read-only by a setting: it left recovery long ago
-            await asyncio.sleep(_PATIENT_STEP)
+            await asyncio.sleep(_LONGEST_PAUSE)
 
     def _failed(self, error: BaseException) -> None:
         connection = self._connection
