@@ -138,10 +138,20 @@ class Once(Touch):
     name: ClassVar[str] = "test.once"
     asks_itself: ClassVar[bool] = True
 
+    async def check(self, context: StepContext, args: TouchArgs) -> Check:
+        self._note(args, "check")
+        return await super().check(context, args)
+
     async def act(self, context: StepContext, args: TouchArgs) -> Mapping[str, Any]:
+        self._note(args, "act")
         if Path(args.path).exists():
             return {"already": True}
         return {**await super().act(context, args), "already": False}
+
+    @staticmethod
+    def _note(args: TouchArgs, word: str) -> None:
+        with Path(f"{args.path}.order").open("a") as order:
+            order.write(f"{word}\n")
 
 
 CATALOGUE = Catalogue([Touch(), Once(), Fail(), Sleep()])
