@@ -1,6 +1,6 @@
-"""What it costs one process to watch many endpoints: the product's prober against real servers. Measures only.
+"""What it costs one process to watch many endpoints: the controller's watch against real servers. Measures only.
 
-The prober runs in a process of its own, which says what it used, so that nothing else is counted.
+The watch runs in a process of its own, which says what it used, so that nothing else is counted.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import resource
 import subprocess
 import sys
 import time
-from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hmsdr.control.prober import Prober, Verdict, Watched
+from hmsdr.control.endpoints import EndpointsWatch
+from hmsdr.control.prober import Verdict
 from hmsdr.drivers.http import HttpProbe
 from hmsdr.errors import FailedError
 from hmsdr.lab.processes import DIE_WITH_PARENT
+from hmsdr.playbook.endpoints import Endpoint
 
 COUNTS = (500, 1000, 2000)
 MOST_ROUNDS = 3
@@ -85,28 +87,32 @@ def _watched(count: int) -> dict[str, float]:
 
 
 async def _watch(ports: list[int]) -> dict[str, Any]:
-    probe = HttpProbe()
-    endpoints = [Watched(f"endpoint-{port}", f"http://127.0.0.1:{port}/health") for port in ports]
-    prober = Prober(probe, endpoints, interval=INTERVAL_SECONDS, timeout=TIMEOUT_SECONDS)
-    watching = asyncio.create_task(prober.run())
+    interval, timeout = timedelta(seconds=INTERVAL_SECONDS), timedelta(seconds=TIMEOUT_SECONDS)
+    endpoints = {
+        f"endpoint-{port}": Endpoint(
+            url=f"http://127.0.0.1:{port}/health", interval=interval, timeout=timeout
+        )
+        for port in ports
+    }
+    watch = EndpointsWatch(endpoints, HttpProbe, lambda: True, lambda _: None)
+    watching = asyncio.create_task(watch.run())
     try:
         await asyncio.sleep(INTERVAL_SECONDS + 1)
-        used, began, asked, skipped = _cpu(), time.monotonic(), prober.asked, prober.skipped
+        used, began, asked, skipped = _cpu(), time.monotonic(), watch.asked, watch.skipped
         await asyncio.sleep(SECONDS)
         used, took = _cpu() - used, time.monotonic() - began
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         return {
             "percent": 100 * used / took,
             "memory_mb": _memory(),
-            "asked_a_second": (prober.asked - asked) / took,
-            "skipped": prober.skipped - skipped,
-            "silent": len(prober.silent(now, INTERVAL_SECONDS + TIMEOUT_SECONDS)),
-            "verdicts": Counter(str(each.verdict) for each in prober.last.values()),
+            "asked_a_second": (watch.asked - asked) / took,
+            "skipped": watch.skipped - skipped,
+            "silent": len(watch.unseen(now)),
+            "verdicts": watch.verdicts(),
         }
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        await probe.close()
 
 
 def _cpu() -> float:
@@ -122,8 +128,6 @@ def _memory() -> float:
 
 def main() -> int:
     """Watch the ports given on standard input; 1 when one was not seen well each time."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     ports = json.loads(sys.stdin.readline())
     told = asyncio.run(_watch(ports))
     print(json.dumps(told))

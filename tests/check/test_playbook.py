@@ -66,6 +66,14 @@ ERRORS: dict[str, dict[str, Any]] = {
     "thresholds.verification.sites": {"thresholds.verification.sites": 4},
     "thresholds.gates.last_known_lag_age": {"thresholds.gates.last_known_lag_age": "5m"},
     "thresholds.gates.backup_age": {"thresholds.gates.backup_age": "0s"},
+    "watch.laboratory.url": {"watch.laboratory": {"url": "lab.partner.example/health"}},
+    "watch.laboratory.region": {
+        "watch.laboratory": {"url": "https://lab.partner.example", "region": "eu-central-1"}
+    },
+    "watch.laboratory.timeout": {"watch.laboratory": {"url": "https://lab.partner.example", "timeout": "5s"}},
+    "watch.laboratory.interval": {
+        "watch.laboratory": {"url": "https://lab.partner.example", "interval": "0s", "timeout": "1s"}
+    },
     "database.lease": {"database.lease": "20m"},
     "severities.SEV-1.response": {"severities.SEV-1.response": "5m"},
     "cadence.first_word": {"cadence.first_word": "16m"},

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from manners import Server, until
 
 from hmsdr.control.prober import Prober, Seen, Verdict, Watched, phase, verdict
 from hmsdr.drivers.http import HttpAnswer, HttpOutcome, HttpProbe
 
 INTERVAL, TIMEOUT = 0.2, 0.1
 DEADLINE = 15.0
-
-
-class Server:
-    """An HTTP server whose manners can be changed while it runs."""
-
-    def __init__(self) -> None:
-        self.status, self.delay, self.mute = 200, 0.0, False
-        self.connections = self.requests = 0
-        self._server: asyncio.Server | None = None
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/health"
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        with suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                self.requests += 1
-                if self.mute:
-                    await reader.read()  # until the client hangs up
-                    break
-                await asyncio.sleep(self.delay)
-                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % self.status)
-        writer.close()
 
 
 class Counting(HttpProbe):
@@ -85,19 +52,14 @@ async def server() -> AsyncIterator[Server]:
     await server.stop()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
 @pytest.mark.req("FA-1")
 async def test_slow_wrong_and_half_open_answers_are_told_apart_from_none(server: Server) -> None:
     probe, told = HttpProbe(), []
 
     def change(endpoint: Watched, before: Seen | None, now: Seen) -> None:
         assert endpoint.name == "patient"
-        told.append((before and before.verdict, now.verdict))
+        if before is None or before.verdict is not now.verdict:
+            told.append((before and before.verdict, now.verdict))
 
     prober = Prober(
         probe,
@@ -105,7 +67,7 @@ async def test_slow_wrong_and_half_open_answers_are_told_apart_from_none(server:
         interval=INTERVAL,
         timeout=TIMEOUT,
         slow=0.03,
-        on_change=change,
+        on_look=change,
     )
 
     async def becomes(expected: Verdict) -> None:

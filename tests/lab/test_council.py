@@ -157,11 +157,16 @@ async def test_every_site_sees_everything_that_the_hospital_stands_on(council_la
 async def test_a_controller_stops_cleanly_and_tells_its_figures(council_lab: Layout) -> None:
     lab = council_lab
     where = lab.sites[WITNESS]["controller"]
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"http://{where}/metrics") as response:
+
+    async def figures() -> str | None:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{where}/metrics") as response:
             said = await response.text()
-        async with session.get(f"http://{where}/healthz") as response:
-            assert response.status == 200
+        watched = [f'hmsdr_endpoint_up{{endpoint="{name}",region=""}} 1.0' for name in ("chat", "monitoring")]
+        return said if all(line in said for line in watched) else None
+
+    said = await until("the playbook's further endpoints are seen", figures)
+    async with aiohttp.ClientSession() as session, session.get(f"http://{where}/healthz") as response:
+        assert response.status == 200
     assert f'hmsdr_region_sight{{region="{EAST}",sight="reachable"}} 1.0' in said
     assert "hmsdr_controller_leads" in said
     assert f'hmsdr_system_answer{{answer="well",region="{EAST}",system="database"}} 1.0' in said

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from hmsdr.check.playbook_figures import value_at
+from hmsdr.playbook.base import format_duration
 from hmsdr.playbook.findings import Finding, Keys
 from hmsdr.playbook.model import Playbook
 
@@ -32,6 +33,7 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     yield from _apart(playbook)
     yield from _services(playbook)
     yield from _urls(playbook)
+    yield from _watched(playbook)
     yield from _traffic(playbook)
     yield from _addresses(playbook)
 
@@ -106,6 +108,7 @@ def _urls(playbook: Playbook) -> Iterator[Finding]:
     ]
     if playbook.witness.controller is not None:
         places.append(("witness", "controller", "url"))
+    places += [("watch", name, "url") for name in playbook.watch]
     if playbook.aws.endpoint_url is not None:
         places.append(("aws", "endpoint_url"))
     if playbook.store.etcd is not None:
@@ -118,6 +121,17 @@ def _urls(playbook: Playbook) -> Iterator[Finding]:
         elif parts.scheme == "http" and "agent" in keys and not _is_loopback(parts.hostname):
             remedy = "The agent's key would cross the network readable by all."
             yield Finding(keys, "http", "https", remedy, "warning")
+
+
+def _watched(playbook: Playbook) -> Iterator[Finding]:
+    for name, endpoint in playbook.watch.items():
+        keys: Keys = ("watch", name)
+        if endpoint.region is not None and endpoint.region not in playbook.regions:
+            yield Finding((*keys, "region"), repr(endpoint.region), "one of the regions")
+        if endpoint.timeout >= endpoint.interval:
+            found, interval = format_duration(endpoint.timeout), format_duration(endpoint.interval)
+            remedy = "A question must end before the next one is asked."
+            yield Finding((*keys, "timeout"), found, f"less than interval, which is {interval}", remedy)
 
 
 def _name(text: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from hmsdr.control import endpoints
 from hmsdr.control.chronicle import Chronicle
 from hmsdr.control.facets import Answer, Seen
 from hmsdr.control.leader import Leader
@@ -26,6 +27,7 @@ from hmsdr.control.weighing import Heard, region_of
 from hmsdr.decide.leadership import Sighting, vacant, watched
 from hmsdr.decide.leading import Stay
 from hmsdr.decide.outage import Sight, Watch
+from hmsdr.drivers.http import HttpProbe
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
@@ -76,6 +78,12 @@ class Controller:
         self._systems = Systems(playbook, store)
         self.observer = Observer(self._systems, site, self._changed, self._service_changed)
         self.view = View(Systems(playbook, store), self._system_changed)
+        self.endpoints = endpoints.EndpointsWatch(
+            playbook.watch,
+            lambda: HttpProbe(playbook.traffic.resolvers, playbook.traffic.ca_file),
+            lambda: self.observer.sees,
+            lambda changes: self._tell(endpoints.SEEN, site, {"changes": changes}),
+        )
         self._chronicle = Chronicle()
         self._lead = Lead(store, self.name, patience(playbook))
         self._leader: Leader | None = None
@@ -114,7 +122,7 @@ class Controller:
         log("controller.started", site=self.site, life=self.life)
         self._chronicle.take(await self._copy.read(), boottime(), datetime.now(UTC))
         self.standing.copied = (await self._copy.head()).seq
-        loops = (self.observer.run(), self.view.run(), self._meet_for_ever())
+        loops = (self.observer.run(), self.view.run(), self.endpoints.run(), self._meet_for_ever())
         work = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:

@@ -58,6 +58,11 @@ class Observer:
         """Whether both regions were looked at."""
         return all(watch.watch.last is not None for watch in self.watches.values())
 
+    @property
+    def sees(self) -> bool:
+        """Whether anything is seen from here: a region, or what stands apart from it. Not yet known is not seen."""
+        return any(self.sight(region) not in (None, Sight.BLIND) for region in self.watches)
+
     def sight(self, region: str) -> Sight | None:
         """What the last look at `region` gave."""
         last = self.watches[region].watch.last

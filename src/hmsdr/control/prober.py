@@ -1,6 +1,6 @@
 """Watches many endpoints over HTTP from one site: each once in an interval, spread over it, never twice at once.
 
-It asks, and tells what changed; what follows from that is decided elsewhere. Every question has a deadline, connections are used
+It asks, and tells what it found; what follows from that is decided elsewhere. Every question has a deadline, connections are used
 again, and no more than a stated number of questions are open. Where it cannot keep up, it says so instead of drawing the looks apart
 in silence.
 """
@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
     SLOW = "slow"
     """A good answer, but later than is good for users."""
     WRONG = "wrong"
-    """An answer with another status than success."""
+    """An answer with another status than one of the right ones."""
     HALF_OPEN = "half open"
     """A new connection was accepted, and not one byte came over it."""
     SILENT = "silent"
@@ -47,11 +47,12 @@ _ANSWERS = frozenset({Verdict.WELL, Verdict.SLOW, Verdict.WRONG})
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One endpoint. ``via`` is an ``address:port`` to go to instead of resolving the name in `url`."""
+    """One endpoint. ``via`` is an ``address:port`` to go to instead of resolving the name in `url`; ``good`` are the right statuses."""
 
     name: str
     url: str
     via: str | None = None
+    good: Container[int] = _GOOD
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Prober:
         timeout: seconds for one question, less than `interval`.
         slow: from how many seconds on a good answer is a slow one.
         at_once: most questions that are open at the same time; None: as many as there are when nobody answers.
-        on_change: told endpoint, what was seen before (None: nothing) and now, when the verdict is another one.
+        on_look: told endpoint, what was seen before (None: nothing) and now, after each look.
+        keep: whether connections are kept for the next question: one open file for each endpoint.
     """
 
     def __init__(
@@ -86,7 +88,8 @@ class Prober:
         timeout: float,
         slow: float | None = None,
         at_once: int | None = None,
-        on_change: Callable[[Watched, Seen | None, Seen], None] = lambda _endpoint, _before, _now: None,
+        on_look: Callable[[Watched, Seen | None, Seen], None] = lambda _endpoint, _before, _now: None,
+        keep: bool = True,
     ) -> None:
         found = tuple(endpoints)
         if len({each.name for each in found}) != len(found):
@@ -99,7 +102,8 @@ class Prober:
         self._interval = interval
         self._timeout = timeout
         self._slow = timeout if slow is None else slow
-        self._on_change = on_change
+        self._on_look = on_look
+        self._keep = keep
         self._order = sorted(((phase(each.name), each) for each in found), key=lambda each: each[0])
         self._places = asyncio.Semaphore(at_once or math.ceil(len(found) * timeout / interval) + _SPARE)
         self._last: dict[str, Seen] = {}
@@ -158,16 +162,15 @@ class Prober:
     async def _ask(self, endpoint: Watched) -> None:
         at = _now()
         before = self._last.get(endpoint.name)
-        reuse = before is None or before.verdict in _ANSWERS
+        reuse = self._keep and (before is None or before.verdict in _ANSWERS)
         try:
             answer = await self._probe.get(endpoint.url, self._timeout, via=endpoint.via, reuse=reuse)
         finally:
             self._places.release()
             self._open.discard(endpoint.name)
-        seen = Seen(at, verdict(answer, self._slow), answer.seconds, _words(answer))
+        seen = Seen(at, verdict(answer, self._slow, endpoint.good), answer.seconds, _words(answer))
         self._last[endpoint.name] = seen
-        if before is None or before.verdict is not seen.verdict:
-            self._on_change(endpoint, before, seen)
+        self._on_look(endpoint, before, seen)
 
 
 def phase(name: str) -> float:
@@ -175,11 +178,11 @@ def phase(name: str) -> float:
     return zlib.crc32(name.encode()) / (1 << 32)
 
 
-def verdict(answer: HttpAnswer, slow: float) -> Verdict:
+def verdict(answer: HttpAnswer, slow: float, good: Container[int] = _GOOD) -> Verdict:
     """What an answer means: slow, wrong and half-open ones are told apart from none."""
     match answer.outcome:
         case HttpOutcome.ANSWERED:
-            if answer.status not in _GOOD:
+            if answer.status not in good:
                 return Verdict.WRONG
             return Verdict.SLOW if answer.seconds > slow else Verdict.WELL
         case HttpOutcome.HALF_OPEN:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from hmsdr.control.controller import Controller
 from hmsdr.control.facets import Answer
 from hmsdr.control.proctable import boottime
+from hmsdr.control.site_figures import of_endpoints
 from hmsdr.decide.outage import Sight, Watch
 
 _READY, _NOT_READY = 200, 503
@@ -73,6 +74,7 @@ def _viewed(controller: Controller) -> dict[str, object]:
         "regions": {region: _watched(each.watch) for region, each in observer.watches.items()},
         "services": {service: _watched(watch) for service, watch in observer.services.watches.items()},
         "systems": controller.view.as_json(),
+        "endpoints": controller.endpoints.as_json(),
     }
 
 
@@ -125,6 +127,7 @@ class _Once(Collector):
         held_up.add_metric(["services"], float(controller.observer.services.held_up))
         yield held_up
         yield from _of_view(controller)
+        yield from of_endpoints(controller.endpoints)
         words = GaugeMetricFamily("hmsdr_site_word_age_seconds", "Age of a site's last word", labels=["site"])
         for site, age in standing.words.items():
             words.add_metric([site], age)

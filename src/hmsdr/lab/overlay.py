@@ -78,6 +78,10 @@ def _overlay(layout: Layout) -> dict[str, Any]:
         "prometheus": {"url": f"https://{layout.prometheus}"},
         "database": {"lease": LEASE, "integrity": {"every": "1m", "at_most": "20s"}},
         "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
+        "watch": {
+            "chat": {"url": f"http://{layout.channels}/healthz", "interval": "1s", "timeout": "500ms"},
+            "monitoring": {"url": f"https://{layout.prometheus}/-/healthy"},
+        },
         "store": _store(layout),
         **_witness(layout),
         "thresholds": THRESHOLDS,

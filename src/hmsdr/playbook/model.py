@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hmsdr.playbook.base import Section
+from hmsdr.playbook.endpoints import Endpoint
 from hmsdr.playbook.people import (
     Audience,
     Cadence,
@@ -51,6 +52,8 @@ class Playbook(Section):
     """The third site."""
     services: Annotated[dict[str, Service], Field(min_length=1)]
     """The hospital's services, by short name."""
+    watch: dict[str, Endpoint] = Field(default_factory=dict)
+    """Further endpoints to watch, by name."""
     traffic: Traffic
     """How users find the active region."""
     aws: Aws = Aws()

@@ -12,7 +12,14 @@ from hmsdr.playbook.people import SeverityName
 
 def check(tree: Node) -> list[Finding]:
     """One finding for each name that is used and not defined, and for each severity that is missing."""
-    return [*_home(tree), *_copies(tree), *_roles(tree), *_escalation(tree), *_severities(tree)]
+    return [
+        *_home(tree),
+        *_copies(tree),
+        *_watched(tree),
+        *_roles(tree),
+        *_escalation(tree),
+        *_severities(tree),
+    ]
 
 
 def _unknown(tree: Node, keys: Keys, what: str, names: Iterable[str]) -> Iterator[Finding]:
@@ -34,6 +41,12 @@ def _names(tree: Node, keys: Keys) -> list[str]:
 def _home(tree: Node) -> Iterator[Finding]:
     if regions := _names(tree, ("regions",)):
         yield from _unknown(tree, ("home_region",), "region", regions)
+
+
+def _watched(tree: Node) -> Iterator[Finding]:
+    if regions := _names(tree, ("regions",)):
+        for name in _names(tree, ("watch",)):
+            yield from _unknown(tree, ("watch", name, "region"), "region", regions)
 
 
 def _copies(tree: Node) -> Iterator[Finding]:
