@@ -92,11 +92,13 @@ class Region:
             "--data-directory", str(self.data), "--state-directory", str(self.state), *more,
         ]  # fmt: skip
 
-    def start(self, *more: str) -> None:
+    def start(self, *more: str, stderr: int | None = None) -> None:
+        """Start its agent; what it says goes to `stderr`, or else to its file."""
         with (self.directory / "agent.log").open("ab") as log:
+            said = log.fileno() if stderr is None else stderr
             self.agents.append(
                 subprocess.Popen(
-                    self.command(*more), stdout=log, stderr=log, env={**os.environ, MARK: self.identity}
+                    self.command(*more), stdout=log, stderr=said, env={**os.environ, MARK: self.identity}
                 )
             )
 

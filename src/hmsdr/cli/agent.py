@@ -18,6 +18,7 @@ from hmsdr.control.agent import Agent
 from hmsdr.control.api import application
 from hmsdr.control.config import AgentConfig, OnCrash, from_playbook
 from hmsdr.control.locks import lock_directories
+from hmsdr.control.logs import take_over_libraries
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.errors import RefusedError
@@ -102,6 +103,7 @@ async def _serve(
     port: int,
     tls: ssl.SSLContext | None,
 ) -> None:
+    take_over_libraries()
     stop = stop_on_signals()
     unprivileged = choose(run_as)
     unprivileged.own(config.state_directory)

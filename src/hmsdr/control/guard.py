@@ -1,12 +1,13 @@
 """The guard: a tiny process that kills the database when the lease last published has run out (SAFETY rule 2).
 
 It runs apart from the agent, on the standard library alone, and trusts nothing but a small shared file and the
-boot-time clock. It never starts, promotes or extends anything. The agent writes through `GuardFile`; a second
+boot-time clock. It never starts, promotes or extends anything, and waits for nobody. The agent writes through `GuardFile`; a second
 guard takes over from the first without a gap: the old one leaves when it sees the new one's generation.
 """
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import os
 import signal
@@ -155,11 +156,29 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(directory: str, deadline: float, killed: int) -> None:
+    """Tell it, without waiting for whoever reads: one message at a time is on its way, another one is not told."""
     late = (boottime() - deadline) * 1000
-    sys.stderr.write(
+    line = (
         f'{{"level": "warning", "event": "guard.killed", "directory": "{directory}", '
         f'"processes": {killed}, "dead_after_deadline_ms": {late:.1f}}}\n'
     )
+    if _saying.acquire(blocking=False):
+        try:
+            _thread.start_new_thread(_write, (line.encode(),))
+        except RuntimeError:
+            _saying.release()
+
+
+def _write(line: bytes) -> None:
+    try:
+        os.write(2, line)
+    except OSError:
+        pass
+    finally:
+        _saying.release()
+
+
+_saying = _thread.allocate_lock()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from hmsdr.control.logs import dropped
 
 STATES = ("absent", "stopped", "standby", "primary", "fenced")
 
@@ -69,3 +71,10 @@ class _Once(Collector):
         ):
             if isinstance(value, int | float):
                 yield GaugeMetricFamily(name, help_text, value=float(value))
+        yield lines_dropped()
+
+
+def lines_dropped() -> Metric:
+    """Of this process's own log."""
+    words = "Log lines not written since nobody read them"
+    return CounterMetricFamily("hmsdr_log_lines_dropped", words, value=dropped())
