@@ -43,7 +43,7 @@ class Server:
         writer.close()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
+async def until(holds: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.005)

@@ -13,6 +13,7 @@ from hmsdr.cli.common import find_playbook, playbook_option
 from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control.controller import Controller
 from hmsdr.control.locks import lock_directory
+from hmsdr.control.logs import take_over_libraries
 from hmsdr.control.site_api import site_application
 from hmsdr.errors import RefusedError
 from hmsdr.log.opening import open_store
@@ -68,16 +69,19 @@ def _check(playbook: Playbook, site: str) -> None:
 
 
 async def _serve(playbook: Playbook, site: str, copy: Path, host: str, port: int) -> None:
+    take_over_libraries()
     stop = stop_on_signals()
     store = await open_store(playbook, site=site, patient=True)
     try:
         lease = playbook.database.lease.total_seconds()
         local = await SqliteStore.open(copy, create=True, lease_seconds=lease)
+        own = await SqliteStore.open(copy.with_name("alerts.db"), create=True, lease_seconds=lease)
         try:
-            keeper = Controller(playbook, site, store, local)
+            keeper = Controller(playbook, site, store, local, own)
             async with serving(site_application(keeper), host, port, None, "the controller"):
                 await keeper.run(stop)
         finally:
+            await own.close()
             await local.close()
     finally:
         await store.close()

@@ -16,11 +16,13 @@ from typing import Any
 
 from hmsdr.control import endpoints
 from hmsdr.control.chronicle import Chronicle
+from hmsdr.control.conditions import Facts
 from hmsdr.control.facets import Answer, Seen
 from hmsdr.control.leader import Leader
 from hmsdr.control.logs import log
 from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
+from hmsdr.control.site_alarms import SiteAlarms
 from hmsdr.control.view import View
 from hmsdr.control.watch import fresh
 from hmsdr.control.weighing import Heard, region_of
@@ -32,7 +34,7 @@ from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
 from hmsdr.log.sqlite import SqliteStore
-from hmsdr.log.store import Sitting, Store, StoreError
+from hmsdr.log.store import EventLog, Sitting, Store, StoreError, StoreFullError
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.place import Lead, LeadLostError, patience
 from hmsdr.runbook.systems import Systems
@@ -49,6 +51,8 @@ class Standing:
 
     answered_at: float | None = None
     """When the store answered last (boot-time clock)."""
+    store_full: bool = False
+    """Whether it said last that it has no space left."""
     copied: int = 0
     """The last event that is in the local copy."""
     leads: bool = False
@@ -65,9 +69,12 @@ class Controller:
         site: where it stands: a region or the witness.
         store: the store across sites.
         copy: the local copy of its log.
+        own: a log of this site alone, for alerts about the store itself; None: nobody is told of those.
     """
 
-    def __init__(self, playbook: Playbook, site: str, store: Store, copy: SqliteStore) -> None:
+    def __init__(
+        self, playbook: Playbook, site: str, store: Store, copy: SqliteStore, own: EventLog | None = None
+    ) -> None:
         self.playbook = playbook
         self.site = site
         self.life = uuid.uuid4().hex[:8]
@@ -85,6 +92,8 @@ class Controller:
             lambda changes: self._tell(endpoints.SEEN, site, {"changes": changes}),
         )
         self._chronicle = Chronicle()
+        self.alarms = SiteAlarms(self, store, own)
+        self._sitting: Sitting | None = None
         self._lead = Lead(store, self.name, patience(playbook))
         self._leader: Leader | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -106,6 +115,21 @@ class Controller:
         """What keeps a failover from being carried out although something speaks for it, when this controller leads."""
         return self._leader.held_back if self._leader is not None else None
 
+    def facts(self) -> Facts | None:
+        """What alerts are judged by, when this controller leads; None else."""
+        if self._leader is None or self._sitting is None or self._sitting.head.term != self._leader.term:
+            return None
+        return Facts(
+            self.playbook,
+            self._sitting.authority,
+            self._heard,
+            self.view.known,
+            self.observer,
+            self._chronicle,
+            self._leader,
+            boottime(),
+        )
+
     @property
     def ready(self) -> bool:
         """Whether it sees, and the store answers it."""
@@ -121,8 +145,15 @@ class Controller:
         """
         log("controller.started", site=self.site, life=self.life)
         self._chronicle.take(await self._copy.read(), boottime(), datetime.now(UTC))
+        self.alarms.take(await self._copy.read())
         self.standing.copied = (await self._copy.head()).seq
-        loops = (self.observer.run(), self.view.run(), self.endpoints.run(), self._meet_for_ever())
+        loops = (
+            self.observer.run(),
+            self.view.run(),
+            self.endpoints.run(),
+            self.alarms.run(),
+            self._meet_for_ever(),
+        )
         work = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -144,6 +175,7 @@ class Controller:
                 async with asyncio.timeout(fresh(self.playbook)):
                     sitting = await self._meet()
             except (StoreError, TimeoutError) as error:
+                self.standing.store_full = isinstance(error, StoreFullError)
                 if self._strange != str(error):
                     self._strange = str(error)
                     log("store.silent", level="warning", found=self._strange or "no answer in time")
@@ -166,8 +198,10 @@ class Controller:
             events = await self._store.read(self.standing.copied)
             await self._copy.copy(events, sitting.leadership, sitting.authority)
             self._chronicle.take(events, now)
+            self.alarms.take(events)
             self.standing.copied = events[-1].seq if events else self.standing.copied
-        self.standing.answered_at = boottime()
+        self.standing.answered_at, self.standing.store_full = boottime(), False
+        self._sitting = sitting
         return sitting
 
     def _hear(self, sitting: Sitting, now: float) -> None:

@@ -65,6 +65,8 @@ class Leader:
         self.term = term
         self.why = ""
         """Why nothing is decided, as said last."""
+        self.blocked = ""
+        """Why what was decided is not carried out, as found last."""
         self._run: asyncio.Task[RunState] | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -141,6 +143,8 @@ class Leader:
         if isinstance(decision, Stay):
             self._say(f"{source}: {decision.why}")
             await self._alert(sitting, source, decision)
+            if decision.cause is None:
+                self.blocked = ""
             return
         self._held_back = None
         reason |= {"kind": str(decision.cause), **weighed.shown[decision.cause]}
@@ -277,7 +281,7 @@ class Leader:
         self._run = None
         error = run.exception()
         if error is None and run.result().status is RunStatus.SUCCEEDED:
-            self._failures = 0
+            self._failures, self.blocked = 0, ""
             return
         if isinstance(error, StoreError):
             raise error
@@ -288,6 +292,7 @@ class Leader:
         self._not_before = boottime() + pause
         refused = isinstance(error, RefusedError)
         found = str(error) if error is not None else f"it ended {run.result().status}"
+        self.blocked = found
         log(REFUSED if refused else "failover.failed", level="error", found=found, again_in=pause)
         if refused and found != self._refused:
             self._refused = found

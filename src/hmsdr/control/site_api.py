@@ -12,8 +12,9 @@ from prometheus_client.registry import Collector
 
 from hmsdr.control.controller import Controller
 from hmsdr.control.facets import Answer
+from hmsdr.control.metrics import lines_dropped
 from hmsdr.control.proctable import boottime
-from hmsdr.control.site_figures import of_endpoints
+from hmsdr.control.site_figures import of_alerts, of_endpoints
 from hmsdr.decide.outage import Sight, Watch
 
 _READY, _NOT_READY = 200, 503
@@ -75,6 +76,7 @@ def _viewed(controller: Controller) -> dict[str, object]:
         "services": {service: _watched(watch) for service, watch in observer.services.watches.items()},
         "systems": controller.view.as_json(),
         "endpoints": controller.endpoints.as_json(),
+        "alerts": controller.alarms.as_json(),
     }
 
 
@@ -128,6 +130,8 @@ class _Once(Collector):
         yield held_up
         yield from _of_view(controller)
         yield from of_endpoints(controller.endpoints)
+        yield from of_alerts(controller.alarms)
+        yield lines_dropped()
         words = GaugeMetricFamily("hmsdr_site_word_age_seconds", "Age of a site's last word", labels=["site"])
         for site, age in standing.words.items():
             words.add_metric([site], age)

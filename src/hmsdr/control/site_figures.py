@@ -1,4 +1,4 @@
-"""A controller's figures for Prometheus that need more than a line: the watched endpoints. Made anew for each scrape."""
+"""A controller's figures for Prometheus that need more than a line: the watched endpoints, the alerts. Made anew for each scrape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from hmsdr.control.endpoints import EndpointsWatch, up
 from hmsdr.control.prober import Verdict
 from hmsdr.control.proctable import boottime
+from hmsdr.control.site_alarms import SiteAlarms
 
 
 def of_endpoints(watch: EndpointsWatch) -> Iterator[Metric]:
@@ -40,3 +41,16 @@ def of_endpoints(watch: EndpointsWatch) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "hmsdr_endpoint_looks_skipped", "Looks that were not taken in their turn", value=watch.skipped
     )
+
+
+def of_alerts(alarms: SiteAlarms) -> Iterator[Metric]:
+    """Which alerts are open by the record, and how many messages nobody took yet."""
+    opened = GaugeMetricFamily("hmsdr_alert", "1 while an alert is open", labels=["alert"])
+    untold = 0
+    for each in (alarms.shared, alarms.own):
+        if each is not None:
+            untold += len(each.ledger.untold())
+            for key in each.ledger.open():
+                opened.add_metric([key], 1.0)
+    yield opened
+    yield GaugeMetricFamily("hmsdr_alerts_untold", "Messages about alerts that wait to be told", value=untold)

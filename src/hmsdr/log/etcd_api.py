@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from hmsdr.errors import RefusedError
-from hmsdr.log.store import StoreError
+from hmsdr.log.store import StoreError, StoreFullError
 
 _NO_SPACE = 8
 _UNAUTHENTICATED = 16
@@ -159,7 +159,7 @@ class EtcdApi:
             if code in CLEAR:
                 raise StoreError(doing, f"{endpoint}: {message}", _remedy(code))
             if code == _NO_SPACE:
-                raise StoreError(
+                raise StoreFullError(
                     doing,
                     f"not known to be done: {endpoint}: {message}",
                     "etcd is full: compact, `etcdctl defrag`, then `etcdctl alarm disarm` (docs/etcd.md)",

@@ -19,6 +19,10 @@ class StoreError(FailedError):
     """The store could not be read or written; whether an append took effect is then not known."""
 
 
+class StoreFullError(StoreError):
+    """The store has no space left: nothing can be written, no right renewed, until somebody makes room."""
+
+
 class HeadMovedError(StoreError):
     """Somebody else appended first; nothing was written. Read on, then try again."""
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.playbook.base import Model, format_duration
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext
 from hmsdr.runbook.plan import Mode
+from hmsdr.runbook.team import escalation, tell
 
 _PAUSE: Mapping[Mode, str] = {
     "planned": "Users are served; saving pauses for a moment when the other region takes over.",
@@ -47,22 +47,18 @@ class NotifyTeam(Action[NotifyArgs]):
     async def act(self, context: StepContext, args: NotifyArgs) -> Mapping[str, Any]:
         """Post it; the first channel that accepts is enough."""
         playbook = context.systems.playbook
-        found = []
-        for channel in (playbook.channels.primary, playbook.channels.backup):
-            webhook = context.systems.webhook(channel)
-            if webhook is None:
-                found.append(f"{channel}: no endpoint in channels.endpoints")
-                continue
-            message = {**message_of(playbook, channel, args), "key": f"{context.run}/{args.moment}"}
-            try:
-                await webhook.post(message, deadline=context.remaining(at_most=5))
-            except DriverError as error:
-                found.append(f"{channel}: {error.found}")
-                continue
-            return {"channel": channel, "sent_at": datetime.now(UTC).isoformat(), "failed_before": found}
-        endpoints = playbook.channels.endpoints
-        kind = TemporaryError if endpoints else PermanentError
-        raise kind("telling the response team", "; ".join(found), f"Call: {_escalation(playbook)}")
+        text = message_of(playbook, playbook.channels.primary, args)["text"]
+        posted = await tell(
+            context.systems,
+            text,
+            f"{context.run}/{args.moment}",
+            seconds=lambda: context.remaining(at_most=5),
+        )
+        return {
+            "channel": posted.channel,
+            "sent_at": datetime.now(UTC).isoformat(),
+            "failed_before": list(posted.failed_before),
+        }
 
     async def verify(self, context: StepContext, args: NotifyArgs) -> Check:
         """The channel's acceptance is the proof there is."""
@@ -80,7 +76,7 @@ class NotifyTeam(Action[NotifyArgs]):
             ),
             "HTTP 200; the message stands in the channel",
             (
-                f"It does not: write it in {playbook.channels.backup} yourself, then call {_escalation(playbook)}.",
+                f"It does not: write it in {playbook.channels.backup} yourself, then call {escalation(playbook)}.",
             ),
         )
 
@@ -99,14 +95,3 @@ def message_of(playbook: Playbook, channel: str, args: NotifyArgs) -> dict[str, 
             f"({old}) cannot write. Next: confirm with the wards, then plan the recovery of {args.source}."
         )
     return {"channel": channel.partition(":")[2], "text": text}
-
-
-def _escalation(playbook: Playbook) -> str:
-    """Whom to call when no channel takes a message (CM-1): the role's people with their numbers."""
-    role = playbook.channels.escalation.partition(":")[2]
-    found = playbook.roles.get(role)
-    if found is None:
-        return playbook.channels.escalation
-    phones = {person.name: person.phone for person in playbook.people}
-    names = [found.primary, *([found.backup] if found.backup else [])]
-    return ", ".join(f"{name} {phones[name]}" for name in names if name in phones)
