@@ -37,6 +37,7 @@ COMMANDS = {
         "hmsdr.cli.reconcile:reconcile",
         "What an old primary committed that the new one never saw.",
     ),
+    "damage": ("hmsdr.cli.damage:damage", "Signs of damage at a region's database, and clearing them."),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
     "controller": (
         "hmsdr.cli.controller:controller",

@@ -15,6 +15,7 @@ from typing import Any
 
 from hmsdr.control import pgconf
 from hmsdr.control import promote as promoting
+from hmsdr.control.clearing import Clearing
 from hmsdr.control.config import AgentConfig, OnCrash
 from hmsdr.control.database import Database, Role
 from hmsdr.control.fence import earlier_receipt, fence
@@ -76,6 +77,7 @@ class Agent:
         )
         self.database = Database(config, server, guarding, self.lease, self.memory, self._died)
         self.inspection = Inspection(self.database, self._peer)
+        self.clearing = Clearing(self.inspection, journal)
         self.lock = asyncio.Lock()
         self._fencing = 0
         self._hurry = asyncio.Event()

@@ -49,7 +49,7 @@ async def amcheck(
     environment = {"PGAPPNAME": APPLICATION, "PGCONNECT_TIMEOUT": "5"}
     if password is not None:
         environment["PGPASSWORD"] = password.get_secret_value()
-    calming = asyncio.create_task(_keep_calm(sql))
+    calming = asyncio.create_task(keep_calm(sql))
     try:
         status, output, errors = await server.tool(
             "pg_amcheck",
@@ -69,12 +69,12 @@ async def amcheck(
             environment=environment,
         )
     except TimeoutError:
-        await _end(sql)
+        await end_sessions(sql)
         return Checked(complete=False, found={}, why=f"not done within {deadline:g} s")
     except OSError as error:
         return Checked(complete=False, found={}, why=f"pg_amcheck cannot be run: {error.strerror}")
     except asyncio.CancelledError:
-        await _end(sql)
+        await end_sessions(sql)
         raise
     finally:
         calming.cancel()
@@ -102,14 +102,14 @@ def judged(status: int, output: str, errors: str) -> Checked:
     return Checked(complete, found, "" if complete else passing or "".join(last) or f"it ended with {status}")
 
 
-async def _end(sql: Postgres) -> None:
+async def end_sessions(sql: Postgres) -> None:
     """Its sessions do not notice that the tool is gone, and would go on asking."""
     with suppress(DriverError, OSError):
         for pid in await sql.backends(APPLICATION, deadline=_ASK_SECONDS):
             os.kill(pid, signal.SIGTERM)
 
 
-async def _keep_calm(sql: Postgres) -> None:
+async def keep_calm(sql: Postgres) -> None:
     """Let the check's backends run when nobody else wants to: patients come first."""
     while True:
         with suppress(DriverError, OSError):

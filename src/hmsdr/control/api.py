@@ -58,6 +58,8 @@ def application(agent: Agent) -> web.Application:
             web.post("/v1/reconcile", _on(agent, _reconcile)),
             web.get("/v1/lost", _on(agent, _lost)),
             web.get("/v1/lost/{file}/{offset}", _lost_part(agent)),
+            web.get("/v1/damage", _on(agent, _damage)),
+            web.post("/v1/damage/clear", _on(agent, _clear_damage)),
             web.post("/v1/relay", _on(agent, _relay)),
             web.post("/v1/manual/stop", _on(agent, _manual_stop)),
             web.post("/v1/manual/promote", _on(agent, _manual_promote)),
@@ -126,10 +128,20 @@ async def _follow(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
     return await agent.rejoining.follow(_epoch(order), upstream, None if word is None else _word(word))
 
 
-def _word(word: Any) -> Word:
+async def _damage(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    return {**agent.inspection.told(), "clearing": agent.clearing.told()}
+
+
+async def _clear_damage(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    word = _word(order, "the order")
+    await agent.clearing.order(word.by, word.reason)
+    return await _damage(agent, {})
+
+
+def _word(word: Any, what: str = "without_lost_rows") -> Word:
     by, reason = (word.get("by"), word.get("reason")) if isinstance(word, dict) else (None, None)
     if not (isinstance(by, str) and by.strip() and isinstance(reason, str) and reason.strip()):
-        raise _BadRequest("expected without_lost_rows to say by whom (by) and why (reason)")
+        raise _BadRequest(f"expected {what} to say by whom (by) and why (reason)")
     return Word(by, reason)
 
 

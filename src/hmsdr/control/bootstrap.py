@@ -27,6 +27,7 @@ _PORT = 5432
 
 HBA = """# Written by hmsdr at initdb: the lab's servers listen on loopback addresses only.
 local all all trust
+local replication all trust
 host all all 127.0.0.0/8 trust
 host replication all 127.0.0.0/8 trust
 """

@@ -52,6 +52,8 @@ class _Kept:
     checked_timeline: int | None = None
     said: str = "not checked yet"
     """What became of the last check, in words."""
+    forgiven: int = 0
+    """Checksum failures by PostgreSQL's counter, which only grows, that were cleared."""
 
 
 class DamageBook:
@@ -85,6 +87,31 @@ class DamageBook:
         self._kept.signs.append(Sign(kind, where, now, evidence[:_WORDS], lsn))
         log("damage.seen", level="error", kind=kind, where=where, found=evidence[:_WORDS])
         self._save()
+
+    def count(self, failures: int, lsn: int | None) -> None:
+        """PostgreSQL counted so many checksum failures; those that were cleared are no sign."""
+        if failures < self._kept.forgiven:  # its counters began anew
+            self._kept.forgiven = 0
+            self._save()
+        if failures > self._kept.forgiven:
+            words = "PostgreSQL counts pages whose checksum failed"
+            self.note(DamageKind.CHECKSUM, "database", words, lsn)
+
+    def clear(self, signs: Iterable[Sign], failures: int) -> None:
+        """Forget `signs`, which a person had cleared after checks; `failures` is PostgreSQL's counter now.
+
+        Raises:
+            OSError: it could not be made durable: they stand.
+        """
+        before = self._kept.signs, self._kept.forgiven
+        known = {(sign.kind, sign.where, sign.since) for sign in signs}
+        kept = [sign for sign in self._kept.signs if (sign.kind, sign.where, sign.since) not in known]
+        self._kept.signs, self._kept.forgiven = kept, failures
+        try:
+            write_durably(self._path, json.dumps(asdict(self._kept), indent=1).encode())
+        except OSError:
+            self._kept.signs, self._kept.forgiven = before
+            raise
 
     def read_log(self, lsn: int | None) -> None:
         """Note what the server's log says since the last look; `lsn` is where the database is now."""

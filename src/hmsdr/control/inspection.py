@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from hmsdr.control.amcheck import Checked, amcheck
 from hmsdr.control.damage import DamageBook
 from hmsdr.control.database import Database, Role
 from hmsdr.control.logs import log
-from hmsdr.decide.soundness import DamageKind, Health, needs_check
+from hmsdr.decide.soundness import Health, needs_check
 from hmsdr.drivers.agent import AgentClient
 from hmsdr.drivers.agent_answers import health_of
 from hmsdr.drivers.errors import DriverError
@@ -41,9 +42,9 @@ class Inspection:
 
     def __init__(self, database: Database, peer: AgentClient) -> None:
         config = database.config
-        self._database = database
+        self.database = database
         self._peer = peer
-        self._every, self._at_most = config.check_every, config.check_at_most
+        self._every, self.at_most = config.check_every, config.check_at_most
         self.book = DamageBook(
             config.state_directory / "damage.json",
             config.state_directory / "postgres.log",
@@ -77,11 +78,16 @@ class Inspection:
             self._checking.cancel()
             await asyncio.gather(self._checking, return_exceptions=True)
 
+    async def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done in the place of a check: it gives way as one does, and none runs beside it."""
+        await self.give_way()
+        self._checking = asyncio.create_task(work)
+
     async def _look(self, *, ask: bool) -> None:
-        lsn = self._database.meter.last.lsn
+        lsn = self.database.meter.last.lsn
         self.book.look_at_data(lsn)
         self.book.read_log(lsn)
-        if ask and self._database.role is not Role.STOPPED:
+        if ask and self.database.role is not Role.STOPPED:
             await self._ask(lsn)
         if self._due():
             self._checking = asyncio.create_task(self._check())
@@ -89,19 +95,17 @@ class Inspection:
     def told(self) -> dict[str, Any]:
         """What the agent's status says of damage; what its log says by now included."""
         with suppress(OSError):
-            self.book.read_log(self._database.meter.last.lsn)
+            self.book.read_log(self.database.meter.last.lsn)
         return {**self.book.as_json(), "checking": self._checking is not None and not self._checking.done()}
 
     def _health(self) -> Health:
-        return health_of(self.book.as_json(), self._database.meter.last.timeline)
+        return health_of(self.book.as_json(), self.database.meter.last.timeline)
 
     async def _ask(self, lsn: int | None) -> None:
         with suppress(DriverError):
-            counted = await self._database.sql.integrity(deadline=_ASK_SECONDS)
-            if counted.checksum_failures:
-                words = "PostgreSQL counts pages whose checksum failed"
-                self.book.note(DamageKind.CHECKSUM, "database", words, lsn)
-        if self._database.role is Role.STANDBY:
+            counted = await self.database.sql.integrity(deadline=_ASK_SECONDS)
+            self.book.count(counted.checksum_failures, lsn)
+        if self.database.role is Role.STANDBY:
             with suppress(DriverError):
                 status = await self._peer.status(deadline=_ASK_SECONDS)
                 self._primary = status.health
@@ -110,19 +114,19 @@ class Inspection:
 
     def _due(self) -> bool:
         busy = self._checking is not None and not self._checking.done()
-        if busy or self._database.role is Role.STOPPED or self._database.server.pid() is None:
+        if busy or self.database.role is Role.STOPPED or self.database.server.pid() is None:
             return False
         since = time.monotonic() - self._begun
         if since < min(self._pause, self._every):
             return False
         wanted = len(self.book.signs) > self._suspicion or needs_check(
-            self._health(), self._database.meter.last.lsn, self._primary
+            self._health(), self.database.meter.last.lsn, self._primary
         )
         return wanted or since >= self._every
 
     async def _check(self) -> None:
         """Once, and again when something was found: what is not found twice is not believed."""
-        database = self._database
+        database = self.database
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         lsn, timeline = database.meter.last.lsn, database.meter.last.timeline
         before, complete = time.monotonic(), False
@@ -147,11 +151,11 @@ class Inspection:
             self._pause = min(_LONGEST_PAUSE, max(again, _REST * (self._begun - before)))
 
     async def _once(self) -> Checked:
-        database = self._database
+        database = self.database
         return await amcheck(
             database.config,
             database.server,
             database.sql,
             primary=database.role is Role.PRIMARY,
-            deadline=self._at_most,
+            deadline=self.at_most,
         )

@@ -19,11 +19,13 @@ import aiohttp
 from hmsdr.decide.authority import Holder
 from hmsdr.drivers.agent_answers import (
     AgentStatus,
+    DamageAnswer,
     FenceAnswer,
     FollowAnswer,
     LostAnswer,
     PromoteAnswer,
     RelayAnswer,
+    damage_of,
     fence_of,
     status_of,
 )
@@ -145,6 +147,22 @@ class AgentClient:
         raw = await self._call("GET", f"/v1/lost/{file}/{offset}", None, deadline, doing, changes=False)
         with _Understood(doing, self.endpoint.url):
             return base64.b64decode(raw["content"]), int(raw["size"])
+
+    async def damage(self, *, deadline: float) -> DamageAnswer:
+        """What it tells of damage at its database. Errors as for `status`."""
+        doing = "asking for damage"
+        raw = await self._call("GET", "/v1/damage", None, deadline, doing, changes=False)
+        with _Understood(doing, self.endpoint.url):
+            return damage_of(raw)
+
+    async def clear_damage(self, *, by: str, reason: str, deadline: float) -> DamageAnswer:
+        """Have it check everything, then clear its signs of damage; `damage` tells how far it is. Errors as for `fence`."""
+        doing = "having damage cleared"
+        raw = await self._call(
+            "POST", "/v1/damage/clear", {"by": by, "reason": reason}, deadline, doing, changes=True
+        )
+        with _Understood(doing, self.endpoint.url):
+            return damage_of(raw)
 
     async def relay(self, *, epoch: int, holder: Holder, deadline: float) -> RelayAnswer:
         """Ask for a renewal in `holder`'s name, or for a promise, while the store is out of reach. Errors as for `fence`."""

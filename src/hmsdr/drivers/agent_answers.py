@@ -112,6 +112,31 @@ class LostAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ClearingAnswer:
+    """How far the order to clear damage is. ``state`` is none, running, cleared, refused or failed; ``part`` from 0 to 1."""
+
+    state: str
+    by: str
+    reason: str
+    stage: str
+    part: float | None
+    found: str
+    began_at: str
+    ended_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class DamageAnswer:
+    """What an agent tells of damage: the signs that stand, what became of the last check, whether one runs, the last order to clear."""
+
+    signs: tuple[Sign, ...]
+    checked_at: str | None
+    check: str
+    checking: bool
+    clearing: ClearingAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class RelayAnswer:
     """What a peer says to a holder that cannot reach the store (SAFETY rule 7). Neither: the holder is not helped, and why.
 
@@ -145,12 +170,23 @@ def status_of(raw: dict[str, Any]) -> AgentStatus:
 
 def health_of(raw: Mapping[str, Any], timeline: int | None) -> Health:
     """What is told of damage, as decide/ weighs it: a check counts only on the timeline that the database is on."""
-    signs = tuple(
+    signs = _signs(raw)
+    valid = timeline is not None and raw["checked_timeline"] == timeline
+    return Health(signs, raw["checked_lsn"] if valid else None)
+
+
+def damage_of(raw: Mapping[str, Any]) -> DamageAnswer:
+    """What was told of damage. Raises as `status_of`."""
+    return DamageAnswer(
+        _signs(raw), raw["checked_at"], raw["check"], raw["checking"], ClearingAnswer(**raw["clearing"])
+    )
+
+
+def _signs(raw: Mapping[str, Any]) -> tuple[Sign, ...]:
+    return tuple(
         Sign(DamageKind(each["kind"]), each["where"], each["since"], each["evidence"], each["lsn"])
         for each in raw["signs"]
     )
-    valid = timeline is not None and raw["checked_timeline"] == timeline
-    return Health(signs, raw["checked_lsn"] if valid else None)
 
 
 def fence_of(raw: dict[str, Any]) -> FenceAnswer:

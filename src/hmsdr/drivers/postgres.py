@@ -116,6 +116,15 @@ class Postgres:
         """What PostgreSQL itself knows of damage."""
         return Integrity(*await self._row(questions.INTEGRITY, deadline))
 
+    async def checksums(self, *, deadline: float) -> bool:
+        """Whether pages carry checksums."""
+        return bool((await self._row("SELECT current_setting('data_checksums') = 'on'", deadline))[0])
+
+    async def backup_progress(self, *, deadline: float) -> float | None:
+        """How much of a base backup that runs was read, from 0 to 1; None when that is not known, or none runs."""
+        rows = await self._rows(questions.BACKUP_PROGRESS, deadline)
+        return float(rows[0][0]) if rows and rows[0][0] is not None else None
+
     async def backends(self, application: str, *, deadline: float) -> tuple[int, ...]:
         """Process ids of the sessions of `application`."""
         query = sql.SQL("SELECT pid FROM pg_stat_activity WHERE application_name = {}").format(
@@ -221,6 +230,14 @@ class Postgres:
         """Remove a slot that nobody uses; one that is not there is no error."""
         query = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s"
         await self._change(f"dropping slot {name}", query, (name,), deadline)
+
+    async def drop_unused_slot(self, name: str, *, deadline: float) -> bool:
+        """Remove a physical slot of this standby that nobody uses; whether there was one. Of a primary it removes none."""
+        query = (
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+            "WHERE slot_name = %s AND slot_type = 'physical' AND NOT active AND pg_is_in_recovery()"
+        )
+        return await self._change(f"dropping slot {name}", query, (name,), deadline) is not None
 
     async def checkpoint(self, *, deadline: float) -> None:
         """Flush everything now, so that a stop that follows is short."""

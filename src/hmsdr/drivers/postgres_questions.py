@@ -53,6 +53,10 @@ INTEGRITY = """
 SELECT (SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_database),
        (SELECT count(*) FROM pg_index WHERE NOT indisvalid)
 """
+BACKUP_PROGRESS = """
+SELECT least(1.0, backup_streamed::float8 / nullif(backup_total, 0))
+FROM pg_stat_progress_basebackup ORDER BY pid DESC LIMIT 1
+"""
 HISTORY = """
 SELECT tli, CASE WHEN tli = 1 THEN ''
                  ELSE convert_from(pg_read_binary_file('pg_wal/' || lpad(upper(to_hex(tli)), 8, '0') || '.history'),
