@@ -1,7 +1,8 @@
 """The slot on the primary from which lost rows can be decoded after a failover: kept, and moved on with the standby.
 
 One for each epoch, since what an earlier one knows of the catalogue is not of this history. Never a reason to stop or
-refuse anything: what goes wrong here is said, and tried again. It holds no more WAL than `max_slot_wal_keep_size`.
+refuse anything: what goes wrong here is said, and tried again. It holds no more WAL than `max_slot_wal_keep_size`. On a standby
+nothing is kept: also the slot goes that the other side had here.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class LostSlotKeeper:
             if self._database.meter.last.streaming:  # then nothing that it committed alone can be missing
                 for slot in await self._seen():
                     await self._sql.drop_slot(slot.name, deadline=_ASK_SECONDS)
+                # The one through which the other side followed when this was the primary: nobody moves it on any more, and the
+                # WAL that it keeps would fill the disk. A promotion makes it again.
+                if await self._sql.drop_unused_slot(self._database.config.other_slot, deadline=_ASK_SECONDS):
+                    log("slot.dropped", slot=self._database.config.other_slot)
 
     async def _as_primary(self) -> None:
         name = f"{LOST_PREFIX}{self._database.memory.state.promoted_epoch}"
