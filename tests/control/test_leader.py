@@ -173,6 +173,7 @@ async def test_services_that_two_sites_miss_are_decided_on_with_who_said_what(op
     assert (data["epoch"], data["kind"], data["to"]) == (1, "critical-services-unavailable", WEST)
     assert data["services"] == ["patient"]
     assert data["severity"] == {"proposed": "SEV-2", "reasons": ["patient is down"]}
+    assert data["hold_down_seconds"] == 2, "the playbook's"
     assert set(data["said"]) == set(SITES)
     assert data["said"][WEST]["evidence"] == {"patient public": "HTTP 503", "patient ingress": "HTTP 503"}
 

@@ -172,5 +172,6 @@ TRIGGER = {
     "unreachable_since": moment(0.3).isoformat(),
     "decided_at": moment(6.5).isoformat(),
     "hold_down_seconds": 5.0,
+    "seen_seconds": 6.2,
     "evidence": {"ingress": "refused", "agent": "silent", "database": "silent"},
 }

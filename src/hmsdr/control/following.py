@@ -19,7 +19,7 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What was decided (as `_decided` says it; None when nothing was), and the run that carried it out, ended."""
+    """What was decided (as `decided_in` says it; None when nothing was), and the run that carried it out, ended."""
 
     decided: dict[str, Any] | None
     run: RunState
@@ -70,7 +70,7 @@ class _Story:
     def take(self, event: Event) -> None:
         """One event more."""
         if event.kind == DECIDED and self.decided is None:
-            self.decided = _decided(event)
+            self.decided = decided_in(event)
         elif event.kind == REFUSED:
             self.refused = str(event.data.get("found", ""))
         elif event.kind == "run.started" and self.run is None:
@@ -81,8 +81,11 @@ class _Story:
             self._watcher.on_change(self.run)
 
 
-def _decided(event: Event) -> dict[str, Any]:
-    """Why, since when, and what each site that found the region lost saw on each path."""
+def decided_in(event: Event) -> dict[str, Any]:
+    """Why, since when, and what each site that found the region lost saw on each path.
+
+    ``hold_down_seconds`` is the playbook's, None for a cause that has none; ``seen_seconds`` how long whoever saw it longest had.
+    """
     finding = event.data.get("finding", {"lost": ()})
     said = {site: each for site, each in event.data.get("said", {}).items() if site in finding["lost"]}
     longest = max((each["lost_for"] for each in said.values()), default=0.0)
@@ -91,7 +94,8 @@ def _decided(event: Event) -> dict[str, Any]:
         "region": event.subject,
         "unreachable_since": (event.at - timedelta(seconds=longest)).isoformat(),
         "decided_at": event.at.isoformat(),
-        "hold_down_seconds": longest,
+        "hold_down_seconds": event.data.get("hold_down_seconds"),
+        "seen_seconds": longest,
         "by": event.actor,
         "severity": event.data.get("severity"),
         "finding": finding,

@@ -47,6 +47,7 @@ class Trigger:
             "unreachable_since": self.unreachable_since.isoformat(),
             "decided_at": self.decided_at.isoformat(),
             "hold_down_seconds": self.hold_down.total_seconds(),
+            "seen_seconds": round((self.decided_at - self.unreachable_since).total_seconds(), 3),
             "evidence": self.evidence,
         }
 

@@ -42,19 +42,22 @@ class Weighed:
 
 def weigh_all(playbook: Playbook, region: str, heard: Mapping[str, Heard], observer: Observer) -> Weighed:
     """Every case for leaving `region`; what its agent tells of damage is shown as our own eyes heard it."""
-    now = boottime()
+    now, triggers = boottime(), playbook.thresholds.triggers
     words = [each for site, said in heard.items() for each in testimonies(site, said.word, said.at)]
-    lost = weigh(
-        words, region, _rules(playbook, playbook.thresholds.triggers.region_unreachable.total_seconds()), now
-    )
+    lost = weigh(words, region, _rules(playbook, triggers.region_unreachable.total_seconds()), now)
     services, missing = _services(playbook, region, words, now)
     damage = _damage(playbook, region, heard, now)
     return Weighed(
         (Case(Cause.REGION, lost), Case(Cause.CORRUPTION, damage), Case(Cause.SERVICES, services)),
         {
-            Cause.REGION: {**_finding(lost), "said": _said(heard, "testimonies", region)},
+            Cause.REGION: {
+                **_finding(lost),
+                "hold_down_seconds": triggers.region_unreachable.total_seconds(),
+                "said": _said(heard, "testimonies", region),
+            },
             Cause.SERVICES: {
                 **_finding(services),
+                "hold_down_seconds": triggers.critical_services_unavailable.total_seconds(),
                 "services": list(missing),
                 "said": _said_of_services(heard, region, missing),
             },
