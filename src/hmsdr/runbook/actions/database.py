@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hmsdr.decide.lsn import format_lsn
-from hmsdr.drivers.errors import DriverError
+from hmsdr.drivers.errors import DriverError, TemporaryError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 from hmsdr.runbook.gap import known_gap
 
 _PROBE_SECONDS = 1.5
+_TO_SAY_SO = 1.0
 _HTTP_OK = 200
 
 
@@ -167,8 +168,16 @@ class Checkpoint(Action[RegionArgs]):
         return Check(False)
 
     async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:
-        """CHECKPOINT."""
-        await context.systems.postgres(args.region).checkpoint(deadline=context.remaining())
+        """CHECKPOINT, within the step's time: a server that cannot end one could not stop in order either."""
+        try:
+            left = max(1.0, context.remaining() - _TO_SAY_SO)
+            await context.systems.postgres(args.region).checkpoint(deadline=left)
+        except DriverError as error:
+            raise TemporaryError(
+                f"writing a checkpoint in {args.region}",
+                f"{error.found}; nothing was taken from {args.region}, it goes on",
+                "It could not hand over in order. Look at its disk, and at pg_replication_slots.wal_status; begin again",
+            ) from error
         return {}
 
     async def verify(self, context: StepContext, args: RegionArgs) -> Check:  # noqa: ARG002
