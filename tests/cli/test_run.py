@@ -270,7 +270,7 @@ def test_what_a_run_passed_over_is_named_with_the_command_that_makes_up_for_it(h
     here.record("run-1", "regional-failover", *steps, ("run.succeeded", {}), mode="planned")
     said = here.hmsdr("run", "show", "run-1").stdout
     assert "but not done: PostgreSQL of us-east-1 follows as a standby; Redis of us-east-1" in said
-    assert f"to make up for it: `hmsdr run start database-follow region={EAST}`" in said
+    assert f"to make up for it: `hmsdr follow {EAST}`" in said
     assert f"to make up for it: `hmsdr run start cache-failover from={EAST} to={WEST}`" in said
 
 
@@ -287,7 +287,7 @@ def test_on_paper_every_name_is_a_real_one_and_in_the_list_none_is_open(here: He
         here.hmsdr("runbook", "show", "cache-failover", "--users", users).stdout
     )
     paper = here.hmsdr("runbook", "show", "database-failover").stdout
-    assert f"must follow again by then: `hmsdr run start database-follow region={EAST}`" in paper
+    assert f"must follow again by then: `hmsdr follow {EAST}`" in paper
     assert "is no region of the playbook" in here.refused("runbook", "show", "cache-failover", "--users", "x")
 
 

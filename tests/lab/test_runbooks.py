@@ -177,7 +177,7 @@ async def test_a_lost_database_is_replaced_while_its_region_lives_on(
     assert healed.status == 0, healed
     assert (await look(module_lab)).primaries == (WEST,)
     # It follows nobody yet: the way back says what must be there first, and so does the health check.
-    follow = f"hmsdr run start database-follow region={EAST}"
+    follow = f"hmsdr follow {EAST}"
     early = hmsdr("run", "rollback", last_run(module_lab), lab=module_lab)
     assert (early.status, follow in early.err) == (2, True), early
     assert f"to mend it: `{follow}`" in hmsdr("health-check", lab=module_lab).out

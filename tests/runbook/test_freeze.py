@@ -71,7 +71,7 @@ def inherited(before: dict[str, PlannedStage], wanted: tuple[str, ...]) -> set[s
 
 def frozen(name: str, mode: Mode) -> Plan:
     found = definition.load(definition.find(name))
-    parameters = {key: PARAMETERS[key] for key in found.definition.parameters}
+    parameters = {key: PARAMETERS[key] for key in found.definition.parameters if key in PARAMETERS}
     return freeze(found, PLAYBOOK, installed(), parameters, mode=mode, epoch=3)
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
     "run": ("hmsdr.cli.run:run", "Start, list, show, resume, roll back, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
+    "follow": ("hmsdr.cli.follow:follow", "Make a region's database a standby of the one that writes."),
     "reconcile": (
         "hmsdr.cli.reconcile:reconcile",
         "What an old primary committed that the new one never saw.",

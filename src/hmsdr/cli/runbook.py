@@ -98,7 +98,7 @@ def show(
         "region": start,
         "service": service or next(iter(playbook.services)),
     }
-    parameters = {key: offered[key] for key in found.definition.parameters}
+    parameters = {key: offered[key] for key in found.definition.parameters if key in offered}
     mode: Mode = "planned" if planned else "unplanned"
     plan = freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users)
     if as_json:
@@ -130,7 +130,7 @@ def check(name: str, playbook_path: Path | None) -> None:
 
 def _choices(found: Runbook, playbook: Playbook) -> Iterator[dict[str, str]]:
     """Every set of parameters that makes sense."""
-    kinds = found.definition.parameters
+    kinds = {name: kind for name, kind in found.definition.parameters.items() if kind != "words"}
     known = {"region": list(playbook.regions), "service": list(playbook.services)}
     for values in itertools.product(*(known[kind] for kind in kinds.values())):
         parameters = dict(zip(kinds, values, strict=True))
@@ -224,7 +224,5 @@ def _way_back(plan: Plan) -> list[str]:
         f"Afterwards: `hmsdr run rollback RUN`; on paper `hmsdr runbook show {plan.rollback.runbook} {values} --planned`."
     )
     if grants and plan.mode == "unplanned" and "to" in back:
-        lines.append(
-            f"The database of {back['to']} must follow again by then: `hmsdr run start database-follow region={back['to']}`."
-        )
+        lines.append(f"The database of {back['to']} must follow again by then: `hmsdr follow {back['to']}`.")
     return lines

@@ -195,7 +195,7 @@ def _standby(facts: Facts) -> Iterator[Condition]:
         f"standby-apart/{standby}",
         None if status is None else not follows,
         f"The database of {standby} does not follow that of {facts.active}: a failover would lose what is written now",
-        f"`hmsdr health-check`; `hmsdr run start database-follow region={standby}`",
+        f"`hmsdr health-check`; `hmsdr follow {standby}`",
         facts.patience,
     )
 

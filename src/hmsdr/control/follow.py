@@ -67,8 +67,8 @@ def settled(database: Database, upstream: Upstream, lost: Lost | None, word: Wor
             f"making {database.config.instance.instance} follow {upstream.host}:{upstream.port}",
             f"it committed {'an unknown number of' if lost.commits is None else lost.commits} transactions that the "
             f"new primary never saw, and not all of their rows are known: {lost.why}",
-            "Mend that; or give the order with `without_lost_rows` and who accepts the loss, why: docs/agent.md, "
-            "'What was lost'",
+            f"Mend that; or accept the loss: `hmsdr follow {database.config.region} --without-lost-rows --reason TEXT --by NAME` "
+            "(docs/agent.md, 'What was lost')",
         )
     return replace(lost, accepted_by=word.by, accepted_because=word.reason)
 

@@ -134,7 +134,7 @@ async def _standby(systems: Systems, region: str) -> list[Finding]:
         lag = "unknown" if seen.lag_seconds is None else f"{seen.lag_seconds:.1f} s"
         well = seen.streaming and seen.lag_seconds is not None and seen.lag_seconds < limit.total_seconds()
         words = f"{agent.database.state}, {'streaming' if seen.streaming else 'not streaming'}, lag {lag}"
-        remedy = "" if seen.streaming else f"hmsdr run start database-follow region={region}"
+        remedy = "" if seen.streaming else f"hmsdr follow {region}"
         database = Finding(
             area, f"standby {region}", well, words, f"lag below {format_duration(limit)}", remedy
         )

@@ -115,7 +115,7 @@ def _healthy(seen: Observations) -> Gate:
         ""
         if state is GateState.PASSED
         else f"Repair {seen.target} first: there is nothing to fail over to. If only its database does not follow: "
-        f"`hmsdr run start database-follow region={seen.target}`",
+        f"`hmsdr follow {seen.target}`",
     )
 
 

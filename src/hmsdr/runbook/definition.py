@@ -97,7 +97,8 @@ class RunbookDefinition(Model):
     runbook: Name
     title: str
     purpose: str
-    parameters: dict[Name, Literal["region", "service"]]
+    parameters: dict[Name, Literal["region", "service", "words"]]
+    """``words`` are a person's, and may be left out: then they are empty."""
     stages: Annotated[tuple[StageDefinition, ...], Field(min_length=1)]
     rollback: Rollback | None = None
 

@@ -53,6 +53,7 @@ def freeze(
     _check_parameters(runbook, playbook, parameters)
     values: dict[str, Any] = {
         **_regions(playbook, parameters, users or playbook.home_region),
+        **{name: "" for name, kind in definition.parameters.items() if kind == "words"},
         **parameters,
         "epoch": epoch,
         "next_epoch": epoch + 1,
@@ -124,6 +125,8 @@ def _check_parameters(runbook: Runbook, playbook: Playbook, parameters: Mapping[
     for name in parameters.keys() - wanted.keys():
         raise RefusedError(doing, f"unknown parameter {name!r}", f"It takes: {', '.join(wanted)}")
     for name, kind in wanted.items():
+        if kind == "words":
+            continue
         if name not in parameters:
             raise RefusedError(doing, f"the parameter {name!r} is missing", f"Give the {kind}'s name")
         known = playbook.regions if kind == "region" else playbook.services

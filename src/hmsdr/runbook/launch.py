@@ -160,7 +160,7 @@ def _way_back(plan: Plan) -> str | None:
     where = f"from {back['from']} to {back['to']}" if {"from", "to"} <= back.keys() else ""
     first = ""
     if plan.mode == "unplanned" and "to" in back:
-        first = f", once {back['to']} follows again (`hmsdr run start database-follow region={back['to']}`)"
+        first = f", once {back['to']} follows again (`hmsdr follow {back['to']}`)"
     return f"{plan.rollback.runbook} {where}{first}; before the right is taken away, undo of each step"
 
 

@@ -10,11 +10,11 @@ from hmsdr.runbook.actions.cache import PromoteRedis, RedisReady, ReplicateRedis
 from hmsdr.runbook.actions.database import (
     Checkpoint,
     DatabaseReady,
-    FollowPrimary,
     PromotePostgres,
     RegionLost,
     VerifyDatabase,
 )
+from hmsdr.runbook.actions.following import FollowPrimary
 from hmsdr.runbook.actions.kubernetes import (
     DeploymentsReady,
     PointApplications,
