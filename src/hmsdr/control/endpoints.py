@@ -71,6 +71,8 @@ class EndpointsWatch:
             try:
                 await self._look(probe)
             except Exception as error:  # noqa: BLE001 - a fault of this part must not take the council's member away
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise  # an end that was asked for is one, whatever else went wrong in it
                 self.why = _words(error)
                 log("endpoints.not_watched", level="error", found=self.why)
             finally:
