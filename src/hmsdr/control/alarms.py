@@ -101,7 +101,7 @@ class Alarms:
             try:
                 await step()
                 said = ""
-            except Exception as error:  # noqa: BLE001 - alerts are beside the failover, and must not end who leads it
+            except Exception as error:  # alerts are beside the failover, and must not end who leads it
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise  # an end that was asked for is one
                 found = str(error) if isinstance(error, HmsdrError) else f"{type(error).__name__}: {error}"

@@ -70,7 +70,7 @@ class EndpointsWatch:
             probe = self._make_probe()
             try:
                 await self._look(probe)
-            except Exception as error:  # noqa: BLE001 - a fault of this part must not take the council's member away
+            except Exception as error:  # a fault of this part must not take the council's member away
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise  # an end that was asked for is one, whatever else went wrong in it
                 self.why = _words(error)
