@@ -66,7 +66,13 @@ class Agent:
         self.store = store
         self.memory = StateFile(config.state_directory / "agent.json", config.instance.instance)
         self.holder = Holder(config.instance.instance, uuid.uuid4().hex[:12])
-        self.lease = Lease(store, self.holder, config.drift_margin, lambda: self.memory.state.fenced_epoch)
+        self.lease = Lease(
+            store,
+            self.holder,
+            config.drift_margin,
+            lambda: self.memory.state.fenced_epoch,
+            lambda epoch: self.memory.state.accepted_epoch == epoch,
+        )
         self.as_peer = Peer(store, self.lease, self.memory, config.lease, config.drift_margin)
         self._peer = AgentClient(config.peer)
         guarding = Guarding(
@@ -200,6 +206,7 @@ class Agent:
         quarter = self.config.lease / 4
         while True:
             outcome = await self.lease.renew(max(0.05, quarter))
+            self._refuse_double()
             if outcome is Renewal.UNCLEAR and self.database.writable:
                 await ask_peer(self._peer, self.lease, self.config.lease)
                 outcome = self._as_told(outcome)
@@ -212,6 +219,19 @@ class Agent:
             self._renew_now.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._renew_now.wait(), pause)
+
+    def _refuse_double(self) -> None:
+        """Another agent, with a database that may write, has our name: whoever does not know its epoch goes.
+
+        Raises:
+            RefusedError: there is one.
+        """
+        if (other := self.lease.rival) is not None:
+            raise RefusedError(
+                f"keeping {self.holder.instance}",
+                f"another agent (life {other.incarnation}) renews the right to write in its name",
+                "Run one agent for each region, beside its database; stop this one, or give it its own --region",
+            )
 
     def _as_told(self, outcome: Renewal) -> Renewal:
         """What the peer relayed may be a refusal as good as the store's own."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from hmsdr.control.proctable import boottime
 from hmsdr.decide.authority import Authority, AuthorityRefused, Holder, Phase
+from hmsdr.decide.rival import Rival, watch
 from hmsdr.decide.tenure import Tenure, asks, promised, renewed
 from hmsdr.log.store import AuthorityStore, StoreError
 
@@ -36,6 +37,7 @@ class Lease:
         holder: this instance and this life of its agent.
         drift_margin: largest difference of clock rates, as a fraction.
         fenced_epoch: up to which epoch writing is over here for good; None when nothing was fenced.
+        knows: whether an epoch was accepted here: then what an earlier life held under it is ours to take over.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class Lease:
         holder: Holder,
         drift_margin: float,
         fenced_epoch: Callable[[], int | None] = lambda: None,
+        knows: Callable[[int], bool] = lambda _epoch: True,
     ) -> None:
         self.tenure = Tenure(holder, drift_margin)
         self._store = store
         self._fenced_epoch = fenced_epoch
+        self._knows = knows
+        self._rival = Rival()
         self._lock = asyncio.Lock()
 
     @property
@@ -69,6 +74,11 @@ class Lease:
     def epoch(self) -> int | None:
         """Epoch of `deadline`."""
         return self.tenure.epoch
+
+    @property
+    def rival(self) -> Holder | None:
+        """Another agent that speaks for this instance, alive, under an epoch that was never accepted here."""
+        return self._rival.holder if self._rival.alive else None
 
     def seconds_left(self) -> float:
         """Seconds until the deadline; 0 when we hold nothing."""
@@ -107,6 +117,9 @@ class Lease:
                 async with asyncio.timeout(deadline):
                     record = await self._store.read_authority()
                     self.tenure = replace(self.tenure, record=record)
+                    self._rival = watch(self._rival, record, self.holder, boottime(), knows=self._knows)
+                    if not self._rival.gone(boottime(), record.lease_seconds):
+                        return Renewal.UNCLEAR
                     try:
                         new = asks(self.tenure, record, fenced_epoch=self._fenced_epoch())
                     except AuthorityRefused:
