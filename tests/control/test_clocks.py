@@ -15,6 +15,8 @@ from hmsdr.log.events import Event
 SOURCE = Path(hmsdr.__file__).parent
 ROOMS = ("check", "control", "decide", "drivers", "log", "runbook")
 FOR_PEOPLE = {
+    "control/alarms.py": "the time in a message",
+    "control/clearing.py": "when an order was given and ended; which signs a check disproves, all by one clock of one machine",
     "control/controller.py": "the age of failovers from before this life of the controller, and no other",
     "control/damage.py": "the moment a sign was seen",
     "control/fence.py": "the moment on the receipt",

@@ -51,6 +51,12 @@ async def test_an_agent_whose_data_is_of_another_system_does_not_begin(
     assert not here.east.processes()
 
 
+async def test_an_agent_of_a_region_that_there_is_not_is_refused(hospital: Open) -> None:
+    here = await hospital()
+    command = ["us-east-3" if word == EAST else word for word in here.east.command()]
+    assert "the playbook has no such region. Did you mean 'us-east-1'?" in await refused(*command)
+
+
 async def test_an_agent_is_not_given_what_another_instance_remembers(hospital: Open) -> None:
     here = await hospital()
     await here.east_is_primary()

@@ -209,7 +209,7 @@ class Controller:
             if site not in self.playbook.sites():
                 continue
             before = self._heard.get(site)
-            new = before is None or _mark(before.word) != _mark(word)
+            new = before is None or _newer(word, before.word)
             # What an earlier life of ours said stays as it is; who changes it is alive.
             if site == self.site and word.get("life") != self.life and before is not None and new:
                 self._refuse_double(str(word.get("life")))
@@ -304,5 +304,9 @@ class Controller:
                 await append_after(self._store, seen, doing="recording what is seen")
 
 
-def _mark(word: Mapping[str, Any]) -> tuple[object, object]:
-    return word.get("life"), word.get("number")
+def _newer(word: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether it was said after `before`: by another life, or with a higher number; one that is said again is old."""
+    number, known = word.get("number"), before.get("number")
+    if word.get("life") == before.get("life") and isinstance(number, int) and isinstance(known, int):
+        return number > known
+    return (word.get("life"), number) != (before.get("life"), known)
