@@ -68,16 +68,18 @@ class EndpointsWatch:
         """Look, for ever."""
         while self._endpoints:
             probe = self._make_probe()
+            # A task of its own: what fails in it is looked at here, and an end that is asked for is ours alone.
+            looking = asyncio.create_task(self._look(probe))
             try:
-                await self._look(probe)
-            except Exception as error:  # a fault of this part must not take the council's member away
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise  # an end that was asked for is one, whatever else went wrong in it
-                self.why = _words(error)
-                log("endpoints.not_watched", level="error", found=self.why)
+                await asyncio.wait({looking})
             finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
                 self._retire()
                 await probe.close()
+            if not looking.cancelled() and (error := looking.exception()) is not None:
+                self.why = _words(error)
+                log("endpoints.not_watched", level="error", found=self.why)
             await asyncio.sleep(_AGAIN_SECONDS)
         await asyncio.Event().wait()  # nothing is to be watched: as long as the others do their work
 
