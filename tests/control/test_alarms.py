@@ -209,13 +209,16 @@ async def test_a_controller_that_leads_tells_and_its_successor_goes_on(
         holder = Holder(playbook.regions[EAST].postgres.instance, "e1")
         assert await world.store.swap_authority(record, grant(record, holder))
         await until(lambda: any("OVER: No region may write" in each["text"] for each in slack.messages), 40)
-    before = len(slack.messages)
     async with controller(world, playbook, tmp_path / "second") as second:
         await until(lambda: second.facts() is not None, 40)
         until_then = boottime() + 3
         await until(lambda: boottime() > until_then)
         assert f"agent-silent/{EAST}" in second.alarms.shared.ledger.open()
-        assert slack.messages[before:] == [], "what is open was told of"
+        # Told at least once: who died between telling and recording leaves it to the next, under the same key.
+        keys = {
+            each["key"] for each in slack.messages if "ALERT" in each["text"] and "not heard" in each["text"]
+        }
+        assert len(keys) == 2, "what is open was told of"
         # This site's own: what cannot be written into the store.
         async with asyncio.timeout(15):
             while not slack.texts("etcd has no space left"):
