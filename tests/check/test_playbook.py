@@ -66,7 +66,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     "thresholds.verification.sites": {"thresholds.verification.sites": 4},
     "thresholds.gates.last_known_lag_age": {"thresholds.gates.last_known_lag_age": "5m"},
     "thresholds.gates.backup_age": {"thresholds.gates.backup_age": "0s"},
-    "watch.laboratory.url": {"watch.laboratory": {"url": "lab.partner.example/health"}},
+    "watch.laboratory.url": {"watch.laboratory": {"url": "https://user:word@lab.partner.example/health"}},
     "watch.laboratory.region": {
         "watch.laboratory": {"url": "https://lab.partner.example", "region": "eu-central-1"}
     },

@@ -376,7 +376,7 @@ class Agent:
             ours = database.role is not Role.STANDBY or database.writable
             if ours or await database.sql.in_recovery(deadline=_ASK_SECONDS):
                 return
-            self.database.held = (
+            database.held = (
                 "it was promoted without its agent, and has no right to write; `follow` rewinds it"
             )
             log("database.promoted_by_others", level="error", why=self.database.held)
