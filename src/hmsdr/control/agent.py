@@ -7,8 +7,6 @@ takes the right to write from another instance and never decides on a failover: 
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -19,20 +17,15 @@ from hmsdr.control.clearing import Clearing
 from hmsdr.control.config import AgentConfig, OnCrash
 from hmsdr.control.database import Database, Role
 from hmsdr.control.fence import earlier_receipt, fence
-from hmsdr.control.guarding import Guarding
-from hmsdr.control.inspection import Inspection
 from hmsdr.control.lease import Lease, Renewal
 from hmsdr.control.logs import log
 from hmsdr.control.proctable import boottime
-from hmsdr.control.rejoining import Rejoining
 from hmsdr.control.relaying import Peer, ask_peer
 from hmsdr.control.server import PostgresServer
-from hmsdr.control.sighting import PrimarySightings
-from hmsdr.control.slots import LostSlotKeeper
-from hmsdr.control.state import FenceReceipt, Promotion, StateFile
+from hmsdr.control.state import FenceReceipt, Promotion
+from hmsdr.control.surroundings import Surroundings
 from hmsdr.decide.authority import Holder, Phase
 from hmsdr.decide.tenure import Standing, may_start_writable, standing
-from hmsdr.drivers.agent import AgentClient
 from hmsdr.drivers.errors import DriverError
 from hmsdr.errors import FailedError, HmsdrError, RefusedError
 from hmsdr.log.store import AuthorityStore, EventLog
@@ -53,6 +46,7 @@ class Agent:
         store: keeper of the write authority.
         server: the server of the data directory, on which the caller holds the lock of `locks`.
         journal: the log, where it tells what was lost.
+        around: its disk, its guard, its peer and its connections; None: those that `config` names.
     """
 
     def __init__(
@@ -61,11 +55,13 @@ class Agent:
         store: AuthorityStore,
         server: PostgresServer,
         journal: EventLog | None = None,
+        around: Surroundings | None = None,
     ) -> None:
         self.config = config
         self.store = store
-        self.memory = StateFile(config.state_directory / "agent.json", config.instance.instance)
-        self.holder = Holder(config.instance.instance, uuid.uuid4().hex[:12])
+        around = around or Surroundings(config)
+        self.memory = around.memory()
+        self.holder = Holder(config.instance.instance, around.life())
         self.lease = Lease(
             store,
             self.holder,
@@ -73,16 +69,11 @@ class Agent:
             lambda: self.memory.state.fenced_epoch,
             lambda epoch: self.memory.state.accepted_epoch == epoch,
         )
-        self.as_peer = Peer(store, self.lease, self.memory, config.lease, config.drift_margin)
-        self._peer = AgentClient(config.peer)
-        guarding = Guarding(
-            config.state_directory / "guard.map",
-            config.data_directory,
-            server.unprivileged.owner,
-            config.guard_command,
-        )
-        self.database = Database(config, server, guarding, self.lease, self.memory, self._died)
-        self.inspection = Inspection(self.database, self._peer)
+        self.as_peer = Peer(store, self.lease, self.memory, config.lease, config.drift_margin, around.boot())
+        self._peer = around.peer()
+        guarding = around.guarding(server.unprivileged.owner)
+        self.database = Database(config, server, guarding, self.lease, self.memory, self._died, around)
+        self.inspection = around.inspection(self.database, self._peer)
         self.clearing = Clearing(self.inspection, journal)
         self.lock = asyncio.Lock()
         self._fencing = 0
@@ -92,9 +83,9 @@ class Agent:
         self._renew_now = asyncio.Event()
         self._crashes: deque[float] = deque(maxlen=_CRASHES)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.lost_slot = LostSlotKeeper(self.database)
-        self.primary = PrimarySightings(self.database, self._peer, config.state_directory / "primary.json")
-        self.rejoining = Rejoining(self.database, self.lock, self._wake.set, self._spawn, journal)
+        self.lost_slot = around.lost_slot(self.database)
+        self.primary = around.sightings(self.database, self._peer)
+        self.rejoining = around.rejoining(self.database, self.lock, self._wake.set, self._spawn, journal)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take over what runs, then keep lease and database until `stop` is set; then stop the database cleanly.
@@ -193,8 +184,8 @@ class Agent:
                     await database.check_data(f"taking {self.holder.instance} over")
                 database.disarm()  # also clears a deadline of before a reboot, when the clock began anew
                 await database.guarding.ensure()
-            until = time.monotonic() + min(_BOOT_SECONDS, self.config.lease)
-            while self.lease.record is None and time.monotonic() < until:
+            until = boottime() + min(_BOOT_SECONDS, self.config.lease)
+            while self.lease.record is None and boottime() < until:
                 await self.lease.renew(_ASK_SECONDS)
         if database.role is Role.PRIMARY:
             self._spawn(promoting.settle(database))
@@ -205,7 +196,8 @@ class Agent:
         """Renew each quarter of the lease, sooner after an unclear answer; act when it is lost."""
         quarter = self.config.lease / 4
         while True:
-            outcome = await self.lease.renew(max(0.05, quarter))
+            # A silent store must leave time to ask the peer, and to ask it again when that answer is lost.
+            outcome = await self.lease.renew(max(0.05, quarter / 2 if self.database.writable else quarter))
             self._refuse_double()
             if outcome is Renewal.UNCLEAR and self.database.writable:
                 await ask_peer(self._peer, self.lease, self.config.lease)
@@ -329,7 +321,7 @@ class Agent:
                 return
             await self._report(self._put_down())
             if crashed and not self._fencing and not self.memory.state.stopped:
-                now = time.monotonic()
+                now = boottime()
                 many = len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW
                 self._crashes.append(now)
                 if self.config.on_crash is OnCrash.HOLD:

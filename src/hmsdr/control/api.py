@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -51,18 +51,8 @@ def application(agent: Agent) -> web.Application:
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz(agent)),
             web.get("/metrics", _metrics(agent)),
-            web.get("/v1/status", _on(agent, _status)),
-            web.post("/v1/fence", _on(agent, _fence)),
-            web.post("/v1/promote", _on(agent, _promote)),
-            web.post("/v1/follow", _on(agent, _follow)),
-            web.post("/v1/reconcile", _on(agent, _reconcile)),
-            web.get("/v1/lost", _on(agent, _lost)),
             web.get("/v1/lost/{file}/{offset}", _lost_part(agent)),
-            web.get("/v1/damage", _on(agent, _damage)),
-            web.post("/v1/damage/clear", _on(agent, _clear_damage)),
-            web.post("/v1/relay", _on(agent, _relay)),
-            web.post("/v1/manual/stop", _on(agent, _manual_stop)),
-            web.post("/v1/manual/promote", _on(agent, _manual_promote)),
+            *(web.route(method, path, _on(agent, handle)) for (method, path), handle in ORDERS.items()),
         ]
     )
     return app
@@ -188,6 +178,22 @@ async def _manual_promote(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
     return await byhand.promote(agent)
 
 
+ORDERS: Mapping[tuple[str, str], Callable[[Agent, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+    ("GET", "/v1/status"): _status,
+    ("POST", "/v1/fence"): _fence,
+    ("POST", "/v1/promote"): _promote,
+    ("POST", "/v1/follow"): _follow,
+    ("POST", "/v1/reconcile"): _reconcile,
+    ("GET", "/v1/lost"): _lost,
+    ("GET", "/v1/damage"): _damage,
+    ("POST", "/v1/damage/clear"): _clear_damage,
+    ("POST", "/v1/relay"): _relay,
+    ("POST", "/v1/manual/stop"): _manual_stop,
+    ("POST", "/v1/manual/promote"): _manual_promote,
+}
+"""What is asked of an agent and what it is told to do: method, path, and who carries it out, the agent and the body given."""
+
+
 async def _order(request: web.Request) -> dict[str, Any]:
     content = await request.read()
     if not content:
@@ -250,22 +256,31 @@ def _signed(key: str, life: str) -> Any:
 async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except _BadRequest as error:
-        return _problem(400, f"reading {request.path}", str(error), "See docs/agent.md for the orders")
-    except AuthorityRefused as error:
-        return _problem(409, request.path, str(error), "Look at `hmsdr authority show`")
-    except HmsdrError as error:
-        log("order.not_done", level="warning", path=request.path, found=str(error))
-        status = 409 if isinstance(error, RefusedError) else 503
-        return _problem(status, error.doing, error.found, error.remedy)
     except web.HTTPException as error:
         return _problem(error.status, request.path, error.reason, "See docs/agent.md for the orders")
     except Exception as error:  # noqa: BLE001 - no traceback to the caller; the database is watched elsewhere
-        log("order.broken", level="error", path=request.path, found=f"{type(error).__name__}: {error}")
-        return _problem(
-            500, request.path, f"{type(error).__name__}: {error}", "See the agent's log; report it"
-        )
+        return _problem(*refusal(request.path, error))
+
+
+def refusal(path: str, error: Exception) -> tuple[int, str, str, str]:
+    """What is answered when an order was not carried out: HTTP status, what was being done, what was found, what to do."""
+    match error:
+        case _BadRequest():
+            return 400, f"reading {path}", str(error), "See docs/agent.md for the orders"
+        case AuthorityRefused():
+            return 409, path, str(error), "Look at `hmsdr authority show`"
+        case HmsdrError():
+            log("order.not_done", level="warning", path=path, found=str(error))
+            status = 409 if isinstance(error, RefusedError) else 503
+            return status, error.doing, error.found, error.remedy
+    log("order.broken", level="error", path=path, found=f"{type(error).__name__}: {error}")
+    return 500, path, f"{type(error).__name__}: {error}", "See the agent's log; report it"
 
 
 def _problem(status: int, doing: str, found: str, remedy: str) -> web.Response:
-    return web.json_response({"error": {"doing": doing, "found": found, "remedy": remedy}}, status=status)
+    return web.json_response(problem(doing, found, remedy), status=status)
+
+
+def problem(doing: str, found: str, remedy: str) -> dict[str, Any]:
+    """An error as it is sent."""
+    return {"error": {"doing": doing, "found": found, "remedy": remedy}}

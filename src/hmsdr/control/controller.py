@@ -7,7 +7,6 @@ started it starts it anew. What it does as the leader is `hmsdr.control.leader`;
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,10 +19,9 @@ from hmsdr.control.conditions import Facts
 from hmsdr.control.facets import Answer, Seen
 from hmsdr.control.leader import Leader
 from hmsdr.control.logs import log
+from hmsdr.control.means import Means
 from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
-from hmsdr.control.site_alarms import SiteAlarms
-from hmsdr.control.view import View
 from hmsdr.control.watch import fresh
 from hmsdr.control.weighing import Heard, region_of
 from hmsdr.decide.leadership import Sighting, vacant, watched
@@ -37,7 +35,6 @@ from hmsdr.log.sqlite import SqliteStore
 from hmsdr.log.store import EventLog, Sitting, Store, StoreError, StoreFullError
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.place import Lead, LeadLostError, patience
-from hmsdr.runbook.systems import Systems
 
 _ROUNDS = 6
 """In a leader's patience, at least."""
@@ -70,21 +67,30 @@ class Controller:
         store: the store across sites.
         copy: the local copy of its log.
         own: a log of this site alone, for alerts about the store itself; None: nobody is told of those.
+        means: its eyes and hands; None: those that the playbook names.
     """
 
     def __init__(
-        self, playbook: Playbook, site: str, store: Store, copy: SqliteStore, own: EventLog | None = None
+        self,
+        playbook: Playbook,
+        site: str,
+        store: Store,
+        copy: SqliteStore,
+        own: EventLog | None = None,
+        means: Means | None = None,
     ) -> None:
+        means = means or Means(playbook, store)
         self.playbook = playbook
         self.site = site
-        self.life = uuid.uuid4().hex[:8]
+        self.life = means.life()
         self.name = f"controller {site}/{self.life}"
         self.standing = Standing()
         self._store = store
         self._copy = copy
-        self._systems = Systems(playbook, store)
+        self._systems = means.systems()
+        self._runbook = means.runbook
         self.observer = Observer(self._systems, site, self._changed, self._service_changed)
-        self.view = View(Systems(playbook, store), self._system_changed)
+        self.view = means.view(self._system_changed)
         self.endpoints = endpoints.EndpointsWatch(
             playbook.watch,
             lambda: HttpProbe(playbook.traffic.resolvers, playbook.traffic.ca_file),
@@ -92,7 +98,7 @@ class Controller:
             lambda changes: self._tell(endpoints.SEEN, site, {"changes": changes}),
         )
         self._chronicle = Chronicle()
-        self.alarms = SiteAlarms(self, store, own)
+        self.alarms = means.alarms(self, own)
         self._sitting: Sitting | None = None
         self._lead = Lead(store, self.name, patience(playbook))
         self._leader: Leader | None = None
@@ -246,6 +252,7 @@ class Controller:
                         self._chronicle,
                         self.name,
                         self._lead.term,
+                        self._runbook,
                     )
                     self.standing.leads, self.standing.term = True, self._lead.term
                     log("leader.begins", term=self._lead.term)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 
 from hmsdr.control import pgconf
 from hmsdr.control.config import AgentConfig
@@ -21,8 +20,8 @@ from hmsdr.control.measure import Meter
 from hmsdr.control.proctable import boottime
 from hmsdr.control.server import PostgresServer
 from hmsdr.control.state import StateFile, Upstream
+from hmsdr.control.surroundings import Surroundings
 from hmsdr.drivers.errors import DriverError, TemporaryError
-from hmsdr.drivers.postgres import Postgres
 from hmsdr.errors import FailedError, RefusedError
 
 _ASK_SECONDS = 2.0
@@ -48,6 +47,7 @@ class Database:
         lease: our lease.
         memory: the durable state.
         died: called, with the role it had, when the server ends by itself.
+        around: where connections come from.
     """
 
     def __init__(
@@ -58,13 +58,15 @@ class Database:
         lease: Lease,
         memory: StateFile,
         died: Callable[[Role], None],
+        around: Surroundings,
     ) -> None:
         self.config = config
         self.server = server
         self.guarding = guarding
         self.lease = lease
         self.memory = memory
-        self.sql = Postgres(config.instance, host=config.local_host, warm=True)
+        self.around = around
+        self.sql = around.sql()
         self.meter = Meter(self.sql)
         self.role = Role.STOPPED
         self.writable = False
@@ -165,11 +167,15 @@ class Database:
                 "Make one with hmsdr.control.bootstrap, or clone the primary",
             )
         await self.forget_server()
+        if self.role is Role.STOPPED and self.server.processes():
+            # Whoever started it around us had no right to, and what it became is not known: it must not keep us from our work.
+            log("database.started_by_others", level="error", directory=str(self.config.data_directory))
+            await self.kill()
         chosen = pgconf.settings(
             self.config.instance, listen=self.config.listen, sockets=self.config.sockets, upstream=upstream
         )
-        self._clear_socket()
-        self.server.unprivileged.own(self.config.data_directory)
+        self.server.clear_socket(self.config.sockets, self.config.instance.port)
+        self.server.own()
         seconds = self.config.start_deadline
         try:
             try:
@@ -209,7 +215,7 @@ class Database:
             return False
         self.role = Role.PRIMARY
         self.arm()
-        pgconf.make_standby(self.config.data_directory)
+        self.server.make_standby()
         self.watch()
         return True
 
@@ -277,10 +283,3 @@ class Database:
         if self.server.pid() is not None:
             await self.server.stop_fast(deadline)
         await self.kill()
-
-    def _clear_socket(self) -> None:
-        """Nothing of the server runs, so what its socket's lock file names is long gone."""
-        if self.config.sockets is not None:
-            name = f".s.PGSQL.{self.config.instance.port}"
-            for path in (Path(self.config.sockets, name), Path(self.config.sockets, f"{name}.lock")):
-                path.unlink(missing_ok=True)

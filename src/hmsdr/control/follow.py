@@ -7,7 +7,6 @@ is in a file, or a named person said why it follows all the same.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +14,9 @@ from hmsdr.control import pgconf
 from hmsdr.control.database import Database, Role
 from hmsdr.control.logs import log
 from hmsdr.control.lost import Lost
+from hmsdr.control.proctable import boottime
 from hmsdr.control.state import Upstream
 from hmsdr.drivers.errors import TemporaryError
-from hmsdr.drivers.postgres import Postgres
 from hmsdr.errors import FailedError, RefusedError
 
 _STREAM_SECONDS = 4.0
@@ -128,17 +127,17 @@ def _answer(upstream: Upstream, *, rewound: bool, streaming: bool, lost: Lost | 
 
 
 async def _streams(database: Database, seconds: float) -> bool:
-    until = time.monotonic() + seconds
+    until = boottime() + seconds
     while True:
         measured = await database.meter.measure(primary=False, deadline=_SQL_SECONDS)
-        if measured.streaming or time.monotonic() >= until:
+        if measured.streaming or boottime() >= until:
             return measured.streaming
         await asyncio.sleep(0.05)
 
 
 async def _went_its_own_way(database: Database, doing: str, upstream: Upstream) -> bool:
     """Whether the new primary is there, takes writes, and still does not stream to us: then we diverged."""
-    primary = _primary(database, upstream)
+    primary = database.around.primary(upstream)
     status = await primary.status(deadline=_SQL_SECONDS)
     if not status.reachable:
         raise TemporaryError(
@@ -157,7 +156,7 @@ async def _rewind(database: Database, doing: str, upstream: Upstream) -> None:
         await database.start_alone()
     await database.stop(60.0)
     await _tell_timeline(database)
-    database.server.unprivileged.own(database.config.data_directory)
+    database.server.own()
     source = f"{pgconf.conninfo(database.config.instance, upstream)} dbname=postgres"
     try:
         status, output, errors = await database.server.tool(
@@ -174,7 +173,7 @@ async def _rewind(database: Database, doing: str, upstream: Upstream) -> None:
             doing, f"pg_rewind did not end within {_REWIND_SECONDS:g} s", "Rebuild it from a backup"
         ) from error
     finally:
-        pgconf.make_standby(database.config.data_directory)
+        database.server.make_standby()
     if status != 0:
         found = (errors or output).strip().splitlines()[-1:]
         raise FailedError(doing, f"pg_rewind: {' '.join(found)}", "Rebuild it with pg_basebackup")
@@ -189,14 +188,8 @@ async def _tell_timeline(database: Database) -> None:
     server, control = database.server, await database.server.control()
     if control.timeline >= control.newest_timeline or server.version >= _KNOWS_TIMELINES:
         return
-    pgconf.allow_writable(database.config.data_directory)
+    server.allow_writable()
     try:
         await server.tool("postgres", "--single", "-D", server.directory, "template1", deadline=60.0)
     finally:
-        pgconf.make_standby(database.config.data_directory)
-
-
-def _primary(database: Database, upstream: Upstream) -> Postgres:
-    return Postgres(
-        database.config.instance.model_copy(update={"host": upstream.host, "port": upstream.port}),
-    )
+        server.make_standby()

@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from hmsdr.control.proctable import boottime, kill_database
@@ -40,9 +41,12 @@ class GuardFile:
         try:
             if os.fstat(descriptor).st_size < SIZE:
                 os.ftruncate(descriptor, SIZE)
-            self._map = mmap.mmap(descriptor, SIZE)
+            self._begin(mmap.mmap(descriptor, SIZE))
         finally:
             os.close(descriptor)
+
+    def _begin(self, memory: mmap.mmap | bytearray) -> None:
+        self._map = memory
         if self._map[:8] != _MAGIC:
             self._map[: _LAYOUT.size] = _LAYOUT.pack(_MAGIC, 0, _ALL_ONES, 0, 0, 0, 0, 0, 0)
 
@@ -109,7 +113,8 @@ class GuardFile:
 
     def close(self) -> None:
         """Unmap the file."""
-        self._map.close()
+        if isinstance(self._map, mmap.mmap):
+            self._map.close()
 
     def _get(self, index: int) -> int:
         value: int = _FIELD.unpack_from(self._map, index * 8)[0]
@@ -123,23 +128,52 @@ def watch(file: GuardFile, directory: str, generation: int, owner: tuple[int, in
     """Stand guard until superseded, or until the agent is gone and there is nothing left to guard."""
     agent = os.getppid()
     file.take_duty(generation)
-    while file.generation == generation:
-        file.looked()
-        deadline = file.deadline()
-        now = boottime()
-        if deadline is not None and now >= deadline:
-            killed, survivors = kill_database(directory, _KILL_SECONDS, owner)
-            if survivors:
-                continue
-            if killed:
-                file.count_kill()
-                _say(directory, deadline, killed)
-            if os.getppid() != agent:
-                return
-        elif deadline is None and os.getppid() != agent:
-            return
-        wait = _LONGEST_SLEEP if deadline is None or now >= deadline else deadline - now
-        time.sleep(min(_LONGEST_SLEEP, max(0.0005, wait)))
+
+    def kill() -> tuple[int, int]:
+        return kill_database(directory, _KILL_SECONDS, owner)
+
+    def said(deadline: float, killed: int) -> None:
+        _say(directory, deadline, killed)
+
+    while (wait := look(file, generation, kill, said, orphaned=lambda: os.getppid() != agent)) is not None:
+        time.sleep(wait)
+
+
+def look(
+    file: GuardFile,
+    generation: int,
+    kill: Callable[[], tuple[int, int]],
+    said: Callable[[float, int], None],
+    *,
+    orphaned: Callable[[], bool],
+) -> float | None:
+    """One look of the guard of `generation`: kill when the deadline has passed. Gives the seconds to the next look; None: leave.
+
+    Args:
+        file: where the deadline is.
+        generation: ours; another one relieves us.
+        kill: kills every process of the database; gives how many were killed, and how many survived.
+        said: told of a kill: the deadline, and how many.
+        orphaned: whether the agent that started us is gone.
+    """
+    if file.generation != generation:
+        return None
+    file.looked()
+    deadline = file.deadline()
+    now = boottime()
+    if deadline is not None and now >= deadline:
+        killed, survivors = kill()
+        if survivors:
+            return 0.0
+        if killed:
+            file.count_kill()
+            said(deadline, killed)
+        if orphaned():
+            return None
+    elif deadline is None and orphaned():
+        return None
+    wait = _LONGEST_SLEEP if deadline is None or now >= deadline else deadline - now
+    return min(_LONGEST_SLEEP, max(0.0005, wait))
 
 
 def main(arguments: list[str]) -> int:

@@ -44,6 +44,7 @@ class Leader:
         chronicle: the log, folded.
         name: who decides, for the record.
         term: ours.
+        runbook: by which a failover is carried out.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Leader:
         chronicle: Chronicle,
         name: str,
         term: int,
+        runbook: str = REGIONAL,
     ) -> None:
         self._playbook = playbook
         self._store = store
@@ -63,6 +65,7 @@ class Leader:
         self._chronicle = chronicle
         self._name = name
         self.term = term
+        self._runbook = runbook
         self.why = ""
         """Why nothing is decided, as said last."""
         self.blocked = ""
@@ -257,7 +260,7 @@ class Leader:
                 self._systems,
                 {"from": source, "to": target},
                 by=self._name,
-                runbook=REGIONAL,
+                runbook=self._runbook,
                 overrides=overrides,
                 context=context,
                 watcher=self._watcher(),

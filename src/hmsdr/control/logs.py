@@ -13,7 +13,9 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +25,8 @@ _EXIT_SECONDS = 1.0
 """For so long the end of the process waits for the reader."""
 _BUSY_SECONDS = 0.05
 _STDERR = 2
+LISTENER: ContextVar[Callable[[str, Mapping[str, Any]], None] | None] = ContextVar("listener", default=None)
+"""Who is told instead, event and fields; None: standard error."""
 
 
 class Lines:
@@ -109,6 +113,10 @@ atexit.register(lambda: _lines.flush(_EXIT_SECONDS))
 
 def log(event: str, *, level: str = "info", **fields: Any) -> None:
     """Have one line about `event` written; a reader that is stuck or gone is no reason to stop guarding a database."""
+    listener = LISTENER.get()
+    if listener is not None:
+        listener(event, fields)
+        return
     with suppress(ValueError, TypeError):
         _lines.put(_line(event, level, fields))
 

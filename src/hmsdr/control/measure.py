@@ -7,11 +7,11 @@ a failover is decided on them. It changes nothing but the primary's heartbeat ro
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from hmsdr.control.proctable import boottime
 from hmsdr.drivers.errors import DriverError, PermanentError
 from hmsdr.drivers.postgres import Postgres
 
@@ -49,7 +49,7 @@ class Meter:
 
     async def measure(self, *, primary: bool, deadline: float, not_older_than: float = 0.0) -> Measured:
         """Measure, unless the last one is younger than `not_older_than` seconds; a silent server changes no lag."""
-        if time.monotonic() - self._at < not_older_than:
+        if boottime() - self._at < not_older_than:
             return self.last
         status = None
         with suppress(DriverError):
@@ -60,7 +60,7 @@ class Meter:
         self.last = replace(
             self.last, lsn=status.lsn, timeline=status.timeline, in_recovery=status.in_recovery
         )
-        self._at = time.monotonic()
+        self._at = boottime()
         if primary:
             self.stream_gone()
             return self.last

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 _CHUNK = 1 << 16
 MARK = "HMSDR_DATABASE_DIRECTORY"
@@ -21,9 +22,14 @@ Owner = tuple[int, int]
 """User and group id that the database runs as."""
 
 
+CLOCK: ContextVar[Callable[[], float] | None] = ContextVar("clock", default=None)
+"""Of a simulated machine, for what runs on it; None: this machine's own."""
+
+
 def boottime() -> float:
     """Seconds since boot, suspend included: the clock of every lease deadline (rule 1)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    clock = CLOCK.get()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if clock is None else clock()
 
 
 def start_time(pid: int) -> int | None:

@@ -7,21 +7,19 @@ The authority record must name this instance, this life of its agent and this ep
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from hmsdr.control import pgconf
 from hmsdr.control.database import Database, Role
 from hmsdr.control.laps import Laps
 from hmsdr.control.lease import Renewal
 from hmsdr.control.logs import log
+from hmsdr.control.proctable import boottime
 from hmsdr.control.state import AgentState, Promotion
 from hmsdr.decide.authority import Authority, AuthorityRefused, may_promote
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.decide.tenure import Delivery, delivery
 from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
-from hmsdr.drivers.postgres import Postgres
 from hmsdr.errors import RefusedError
 
 _STORE_SECONDS = 3.0
@@ -45,7 +43,7 @@ async def promote(
         RefusedError: the epoch is old or not ours, or commits that were handed over are missing.
         TemporaryError: the store or the database does not answer, or a promise is not over.
     """
-    began, laps = time.monotonic(), Laps()
+    began, laps = boottime(), Laps()
     state = database.memory.state
     doing = f"promoting {state.instance} under epoch {epoch}"
     if (before := _delivered_before(state, doing, epoch)) is not None:
@@ -70,13 +68,13 @@ async def promote(
     lsn, timeline = await _first_write(database, doing, epoch)
     laps.lap("first write")
     database.role = Role.PRIMARY  # not before: what is said to be a primary has taken a write
-    pgconf.make_standby(database.config.data_directory, durable=False)
+    database.server.make_standby(durable=False)
     promotion = Promotion(
         epoch=epoch,
         promoted_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         lsn=lsn,
         timeline=timeline,
-        seconds=round(time.monotonic() - began, 6),
+        seconds=round(boottime() - began, 6),
     )
     database.memory.change(promotion=promotion)
     laps.lap("durable")
@@ -136,10 +134,10 @@ async def _authorised(database: Database, doing: str, epoch: int) -> Authority:
 
 async def _replayed(database: Database, doing: str, record: Authority, epoch: int, needed: int) -> None:
     """Wait until what was handed over has been replayed; the pure core has the last word."""
-    until = time.monotonic() + _REPLAY_SECONDS
+    until = boottime() + _REPLAY_SECONDS
     while True:
         replayed = await database.sql.replayed_lsn(deadline=_SQL_SECONDS)
-        if replayed >= needed or time.monotonic() >= until:
+        if replayed >= needed or boottime() >= until:
             break
         await asyncio.sleep(_POLL_SECONDS)
     try:
@@ -160,9 +158,9 @@ async def _replayed(database: Database, doing: str, record: Authority, epoch: in
 
 async def _first_write(database: Database, doing: str, epoch: int) -> tuple[int, int]:
     """Try until it takes a write; gives position and timeline. It is told at once, where pg_ctl looks each 100 ms."""
-    until = time.monotonic() + database.config.promote_deadline
+    until = boottime() + database.config.promote_deadline
     table = True
-    while time.monotonic() < until:
+    while boottime() < until:
         try:
             if not await database.sql.left_recovery(deadline=_SQL_SECONDS):
                 continue
@@ -197,9 +195,9 @@ async def _first_write(database: Database, doing: str, epoch: int) -> tuple[int,
 async def settle(database: Database) -> None:
     """After a promotion or a start as the primary, what nobody waits for: slot, checkpoint, durable signal file."""
     try:
-        await asyncio.to_thread(pgconf.make_standby, database.config.data_directory)
+        await asyncio.to_thread(database.server.make_standby)
         await database.sql.create_physical_slot(database.config.other_slot, deadline=_SQL_SECONDS)
         # On a connection of its own: the warm one must stay free for what cannot wait.
-        await Postgres(database.config.instance, host=database.config.local_host).checkpoint(deadline=60.0)
+        await database.around.own_connection().checkpoint(deadline=60.0)
     except (DriverError, OSError) as error:
         log("settle.failed", level="warning", found=str(error))

@@ -10,10 +10,10 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-_TICKS = 10
+_TICKS = 5
 """So many times within a deadline the loop is asked whether it is on time."""
-_SHARE = 0.5
-"""Whoever was late by this share of the deadline gave the other side only the rest of it."""
+_SHARE = 0.4
+"""Whoever was late by this share of the deadline gave the other side little more than half of it."""
 
 
 class Punctuality:

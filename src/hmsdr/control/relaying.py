@@ -21,8 +21,8 @@ from hmsdr.drivers.errors import DriverError
 from hmsdr.log.records import encode_authority
 from hmsdr.log.store import AuthorityStore, StoreError
 
-STORE_SHARE, PEER_SHARE = 1 / 8, 3 / 16
-"""Of the lease: how long the peer asks the store, and how long the holder waits for the peer."""
+STORE_SHARE, PEER_SHARE = 1 / 16, 1 / 8
+"""Of the lease: how long the peer asks the store, and how long the holder waits for the peer: so that it can ask twice."""
 
 
 def boot_id() -> str:
@@ -39,17 +39,24 @@ class Peer:
         memory: where a promise is kept.
         seconds: of one lease: what is promised at a time.
         drift_margin: largest difference of clock rates, as a fraction.
+        boot: name of this boot of the machine.
     """
 
     def __init__(
-        self, store: AuthorityStore, lease: Lease, memory: StateFile, seconds: float, drift_margin: float
+        self,
+        store: AuthorityStore,
+        lease: Lease,
+        memory: StateFile,
+        seconds: float,
+        drift_margin: float,
+        boot: str,
     ) -> None:
         self._store = store
         self._lease = lease
         self._memory = memory
         self._seconds = seconds
         self._drift_margin = drift_margin
-        self._boot = boot_id()
+        self._boot = boot
         self._started = boottime()
 
     def bound_for(self) -> float:

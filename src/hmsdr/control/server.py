@@ -96,6 +96,24 @@ class PostgresServer:
         booted = _boot_wall() + start / _TICKS
         return pid if started is not None and abs(booted - started) < 5 else None  # noqa: PLR2004
 
+    def make_standby(self, *, durable: bool = True) -> None:
+        """Whoever starts it from now on gets a standby, see `hmsdr.control.pgconf`."""
+        pgconf.make_standby(self.directory, durable=durable)
+
+    def allow_writable(self) -> None:
+        """The next start is writable; the caller calls `make_standby` right after it."""
+        pgconf.allow_writable(self.directory)
+
+    def own(self) -> None:
+        """Give its files to whom it runs as."""
+        self.unprivileged.own(self.directory)
+
+    def clear_socket(self, sockets: Path | None, port: int) -> None:
+        """Nothing of it runs, so what its socket's lock file in `sockets` names is long gone."""
+        if sockets is not None:
+            for name in (f".s.PGSQL.{port}", f".s.PGSQL.{port}.lock"):
+                (sockets / name).unlink(missing_ok=True)
+
     def processes(self) -> dict[int, int]:
         """All live processes of the database, see `database_processes`."""
         return database_processes(str(self.directory), self.unprivileged.owner)
@@ -116,15 +134,15 @@ class PostgresServer:
         )  # nothing of it runs: what it names is long gone
         pgconf.write_settings(self.directory, settings)
         if writable:
-            pgconf.allow_writable(self.directory)
+            self.allow_writable()
         else:
-            pgconf.make_standby(self.directory)
+            self.make_standby()
         try:
             self._child = self._launch()
             await self._wait_ready(doing, deadline)
         finally:
             if writable:
-                pgconf.make_standby(self.directory)
+                self.make_standby()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with suppress(FileNotFoundError):

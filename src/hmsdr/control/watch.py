@@ -6,12 +6,12 @@ It opens connections and changes nothing. What it finds first and last goes into
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hmsdr.control.proctable import boottime
 from hmsdr.control.punctuality import Punctuality
 from hmsdr.decide.outage import Look, Sight, Watch, look
 from hmsdr.drivers.agent_answers import AgentStatus
@@ -203,4 +203,4 @@ async def _heard(call: Awaitable[AgentStatus | PostgresStatus]) -> _Heard:
 
 def _now() -> float:
     """Seconds that also count while the machine sleeps: a sleep is a gap, and must show as one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boottime()

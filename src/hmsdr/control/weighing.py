@@ -166,7 +166,14 @@ def _signs(health: Health | None) -> list[dict[str, Any]]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return {"finding": {**asdict(finding), "verdict": str(finding.verdict)}}
+    return {
+        "finding": {
+            "verdict": str(finding.verdict),
+            "lost": finding.lost,
+            "reach": finding.reach,
+            "silent": finding.silent,
+        }
+    }
 
 
 def _said(heard: Mapping[str, Heard], key: str, region: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ An entry point names an `Action` subclass. Two actions of one name are refused: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -56,8 +57,9 @@ class Catalogue:
             ) from None
 
 
+@cache
 def installed() -> Catalogue:
-    """The built-in actions and those of installed packages."""
+    """The built-in actions and those of installed packages, as they were when they were first asked for."""
     from hmsdr.runbook.actions import BUILT_IN  # noqa: PLC0415 - keeps the drivers out of `runbook show` start-up
 
     return Catalogue([*BUILT_IN, *(point.load()() for point in entry_points(group=ENTRY_POINT))])

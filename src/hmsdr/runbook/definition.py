@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,11 +192,24 @@ def find(name: str) -> Path:
 
 
 def load(path: Path) -> Runbook:
-    """Read a runbook and check its form.
+    """Read a runbook and check its form; a file that has not changed since is not read again.
 
     Raises:
         RunbookError: not YAML, or not a runbook; every finding at once, with its line.
     """
+    try:
+        seen = path.stat()
+    except OSError:
+        return _load(path)  # it says what is wrong
+    return _known(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+@lru_cache(maxsize=32)
+def _known(path: Path, *_: int) -> Runbook:
+    return _load(path)
+
+
+def _load(path: Path) -> Runbook:
     try:
         node = read_document(path, KIND)
     except PlaybookError as error:

@@ -252,7 +252,7 @@ async def begin(
         )
     watcher.on_gates(prepared.gates)
     refuse_gates(prepared.gates, overrides.gates)
-    name = new_run_name()
+    name = systems.run_name()
     watcher.on_start(prepared.plan, name)
     runner = _runner(store, systems, name, watcher, term)
     return await runner.start(prepared.plan, by, _recorded(prepared, overrides, context or {}))

@@ -297,9 +297,18 @@ def _only_stops(group: BaseExceptionGroup[BaseException]) -> bool:
     Written out, because what ``except*`` makes of an exception raised inside it differs between 3.11 releases.
     """
     stops, others = group.split(_StopRun)
-    if others is not None or stops is None:
+    if others is not None:
+        first = _first(others)
+        raise first if isinstance(first, StoreError) else group  # what callers are told to expect
+    if stops is None:
         raise group
     return any(_wants_rollback(stop) for stop in stops.exceptions)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _wants_rollback(error: BaseException) -> bool:

@@ -45,6 +45,12 @@ class Systems:
                 asyncio.gather(*(closer() for closer in closers), return_exceptions=True), _CLOSE_SECONDS
             )
 
+    def run_name(self) -> str:
+        """A name for a new run, used once."""
+        from hmsdr.runbook.launch import new_run_name  # noqa: PLC0415 - which builds on this
+
+        return new_run_name()
+
     def agent(self, region: str) -> AgentClient:
         """The agent beside the region's database."""
         from hmsdr.drivers.agent import AgentClient  # noqa: PLC0415 - each driver is imported when it is used

@@ -6,6 +6,7 @@ Exit status 0 when nothing was found (with --breakages: when everything was caug
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import sys
@@ -48,7 +49,10 @@ def run_chunk(first: int, count: int, breakage: str = "", *, stop: bool = False)
 
 def _run(first: int, count: int, *, stop: bool, only: Scenario | None = None) -> Chunk:
     chunk = Chunk()
+    gc.collect()
+    gc.freeze()  # what is there by now stays: after each seed only what that one left behind is looked through
     for seed in range(first, first + count):
+        gc.collect()
         chunk.seeds += 1
         if only is not None and draw(seed).scenario is not only:
             continue

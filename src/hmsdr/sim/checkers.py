@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hmsdr.control.chronicle import DECIDED
 from hmsdr.decide.authority import Authority, Phase
 from hmsdr.decide.leading import Cause, FailOver
+from hmsdr.log.events import Event
 from hmsdr.sim.database import Database, Row
 from hmsdr.sim.world import EAST, SITES, WEST, World
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _TRANSIT = 1.5
 """Seconds that a sight may be on its way to a decision: what was well so recently, nobody can know of."""
 _EVER = float("inf")
-_SEEN = 2.6
+_SEEN = 3.4
 """Seconds of being well within which at least one look falls: one interval, one timeout and the way."""
 
 
@@ -99,6 +101,8 @@ class Checkers:
         self.promotions[epoch] = self.promotions.get(epoch, 0) + 1
         if self.promotions[epoch] > 1:
             self.found("epoch-used-twice", f"{database.instance} was promoted again under epoch {epoch}")
+        if database.damaged:
+            self.found("damaged-promoted", f"{database.instance}, whose data is damaged")
         if database.cached is not None and database.cached not in database.rows:
             self.found(
                 "cache-ahead", f"Redis of {database.instance} knows {database.cached}, the database does not"
@@ -116,6 +120,13 @@ class Checkers:
                     f"promoted at {len(database.rows)}, although there were commits up to {given}",
                 )
 
+    def appended(self, event: Event) -> None:
+        """An event is in the log: a decision is judged at that very moment."""
+        if event.kind == DECIDED and event.data["kind"] in set(Cause):
+            data, source = event.data, f"db-{event.subject}"
+            decision = FailOver(data["epoch"], source, f"db-{data['to']}", Cause(data["kind"]))
+            self.decided(event.actor, decision)
+
     def decided(self, who: str, decision: FailOver) -> None:
         """FA-3: nobody fails over from a region that could be seen to be well within the hold-down."""
         self.decisions.append((self.world.now, decision))
@@ -124,6 +135,10 @@ class Checkers:
         region = decision.source.removeprefix("db-")
         if decision.cause is Cause.SERVICES:
             self._decided_for_services(who, decision)
+            return
+        if decision.cause is Cause.CORRUPTION:
+            if not hospital.databases[region].damaged:
+                self.found("wrong-failover", f"{who} fails over from {region}, whose data is well")
             return
         slow = 1 + hospital.figures.drift_margin
         first, last = self.world.now - hospital.figures.hold_down / slow, self.world.now - _TRANSIT
@@ -187,16 +202,17 @@ class Checkers:
     def settled(self) -> None:
         """Rules 11 and 12: events were appended by those who had folded all before, and traffic moves forward only."""
         assert self.hospital is not None  # noqa: S101 - set before anything runs
-        epoch = self.hospital.store.contents.traffic[1]
+        epoch = self.hospital.dns.traffic[1]
         if epoch < self._traffic:
             self.found("old-traffic", f"the public record went back from epoch {self._traffic} to {epoch}")
         self._traffic = max(self._traffic, epoch)
         term = 0
         for entry in self.hospital.store.contents.log:
-            if entry.basis != entry.seq - 1:
+            event = entry.event
+            if entry.basis != event.seq - 1:
                 self.found(
-                    "unfolded-append", f"event {entry.seq} was decided when the log ended at {entry.basis}"
+                    "unfolded-append", f"event {event.seq} was decided when the log ended at {entry.basis}"
                 )
-            if entry.term < term:
-                self.found("old-term", f"event {entry.seq} under term {entry.term} after term {term}")
-            term = max(term, entry.term)
+            if event.term < term:
+                self.found("old-term", f"event {event.seq} under term {event.term} after term {term}")
+            term = max(term, event.term)

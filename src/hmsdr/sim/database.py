@@ -1,17 +1,17 @@
-"""A region's PostgreSQL and the guard over it, simulated: who can commit, what is replicated, what dies with what.
+"""A region's PostgreSQL, simulated: who can commit, what is replicated, what dies with what, what a start gives.
 
 Processes of a database are the postmaster and its backends: a backend may be busy for seconds and commit after its
-postmaster is gone (FACTS.md). Commits are told to the checkers, which stand outside.
+postmaster is gone (FACTS.md). A postmaster outlives whoever started it. Commits are told to the checkers, which stand outside.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from hmsdr.decide.authority import Authority
-from hmsdr.sim.world import Machine, Process, World
+from hmsdr.sim.world import Machine, World
 
 Row = tuple[int, int]
 """Epoch under which it was committed, and its number."""
@@ -19,6 +19,8 @@ History = tuple[tuple[int, int], ...]
 """Epochs promoted under, each with the number of rows there were then."""
 BUSY = 0.06
 """Part of all transactions that take seconds."""
+START_SECONDS, PROMOTE_SECONDS, STOP_SECONDS = 0.15, 0.02, 0.2
+"""From the launch to the first connection, from the wish to the first write, from the wish to the end of a clean stop."""
 
 
 class Witness(Protocol):
@@ -45,9 +47,16 @@ class Database:
         self.machine = machine
         self.instance = instance
         self.running = False
+        """Whether it has a postmaster that takes connections."""
+        self.launched = False
+        """Whether it has a postmaster."""
         self.primary = False
         self.standby_signal = True
-        """On disk: whether a start outside the agent comes up as a standby (rule 6)."""
+        """On disk: whether a start, by whomever, gives a standby (rule 6)."""
+        self.state = "shut down in recovery"
+        """What its control file says."""
+        self.checkpoint = 0
+        """The place of its last checkpoint."""
         self.epoch = 0
         """Under which it was promoted last."""
         self.rows: list[Row] = []
@@ -59,9 +68,21 @@ class Database:
         self.witness: Witness | None = None
         self.cached: Row | None = None
         """The newest row that the region's Redis knows of: it replicates on its own, and may be ahead (rule 13)."""
+        self.damaged = False
+        """Whether a page of it is spoilt."""
+        self.spoils: int | None = None
+        """From which row on its WAL spoils whoever replays it; None: the damage is its disk's alone."""
+        self.signs: list[dict[str, Any]] = []
+        """What its agent has noted of damage: on disk."""
+        self.checked: tuple[int, int] | None = None
+        """Where the last complete and clean check began, and on which timeline: on disk."""
         self.busy = 0
         """Backends that are in the middle of a transaction."""
         self.draw = random.Random(seed)
+        self.pid = 0
+        """Of the last postmaster."""
+        self.when_gone: list[Callable[[], None]] = []
+        """Told, once, when the postmaster ends."""
         self._life = 0
         self._number = 0
 
@@ -70,20 +91,50 @@ class Database:
         """Whether anything of it can still commit."""
         return self.machine.up and (self.busy > 0 or (self.running and self.primary))
 
-    def start_standby(self) -> None:
-        """Start it the way its directory says."""
-        if not self.running and self.machine.up:
-            self.running, self.primary = True, False
-            self.world.say(self.instance, "starts as a standby")
+    @property
+    def processes(self) -> int:
+        """How many there are: postmaster and backends."""
+        return (1 + (1 if self.running else 0) if self.launched else 0) + self.busy
 
-    def start_primary(self) -> None:
-        """Start it writable, under the epoch it was promoted under."""
-        if not self.running and self.machine.up:
-            self.running = True
+    @property
+    def timeline(self) -> int:
+        """Counts its promotions."""
+        return 1 + len(self.history)
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is a standby whose stream is up."""
+        other = self.other
+        if other is None or not (self.running and self.follows) or self.primary:
+            return False
+        here, there = self.machine.site, other.machine.site
+        joined = other.machine.up and not {(here, there), (there, here)} & self.world.cut
+        return joined and other.running and other.primary and self._leads_to(other.history)
+
+    def launch(self, *, follows: bool) -> None:
+        """Start a postmaster on it: what it becomes is what the directory says."""
+        if self.launched or not self.machine.up:
+            return
+        self.pid += 1
+        self.launched, self.follows, self.state = True, follows, "in production"
+        self.world.at(self.world.now + START_SECONDS, self._up, self.pid, not self.standby_signal)
+
+    def _up(self, pid: int, writable: bool) -> None:
+        if pid != self.pid or not self.launched:
+            return
+        self.running = True
+        self.world.say(self.instance, "is up as the primary" if writable else "is up as a standby")
+        if writable:
             self._writable()
 
     def promote(self, epoch: int) -> None:
-        """`pg_promote`: a new history begins here."""
+        """`pg_promote`: done when a moment has passed, whoever asked."""
+        self.world.at(self.world.now + PROMOTE_SECONDS, self._promoted, self.pid, epoch)
+
+    def _promoted(self, pid: int, epoch: int) -> None:
+        """A new history begins here."""
+        if pid != self.pid or not self.running or self.primary:
+            return
         self.epoch = epoch
         self.history = (*self.history, (epoch, len(self.rows)))
         self.follows = False
@@ -98,36 +149,53 @@ class Database:
         """Redis is declared loss-tolerant: it is emptied at promotion (rule 13)."""
         self.cached = None
 
-    def stop_cleanly(self) -> int:
-        """Shut down with a checkpoint; gives the last LSN: everything it ever acknowledged.
+    def stop(self) -> None:
+        """Ask for a clean stop: sessions end, a connected standby gets everything, a checkpoint is written."""
+        self.world.at(self.world.now + STOP_SECONDS, self._stopped, self.pid)
 
-        PostgreSQL's sender waits until a standby that is connected has it all.
-        """
-        here, other = self.machine.site, self.other
-        if (
-            other is not None
-            and not {(here, other.machine.site), (other.machine.site, here)} & self.world.cut
-        ):
-            other._receive(self.history, len(self.rows))  # noqa: SLF001 - same class
+    def _stopped(self, pid: int) -> None:
+        if pid != self.pid or not self.launched:
+            return
+        other, here = self.other, self.machine.site
+        if self.primary and other is not None:
+            there = other.machine.site
+            if not {(here, there), (there, here)} & self.world.cut:
+                other._receive(self.history, len(self.rows))  # noqa: SLF001 - same class
+        state = "shut down" if self.primary else "shut down in recovery"
+        self.world.say(self.instance, "stops cleanly")
         self.kill()
+        self.state, self.checkpoint = state, self.end_told()
+
+    def end_told(self) -> int:
+        """Where a clean stop says that its WAL ends: it covers everything it ever acknowledged (rule 9)."""
         return len(self.rows)
 
     def kill(self, *, backends: bool = True) -> None:
         """SIGKILL of the postmaster and, as it must be, of every backend (rule 3)."""
-        if self.running:
+        if self.launched:
             self.world.say(self.instance, "killed" if backends else "its postmaster is killed")
-        self.running = False
+        self.running = self.launched = False
         if backends:
             self.primary = False
             self.busy = 0
             self._life += 1
+        told, self.when_gone = self.when_gone, []
+        for gone in told:
+            gone()
 
-    def rewind(self) -> None:
-        """Make it a standby of the other side, at what that side had."""
+    def rewind(self) -> bool:
+        """`pg_rewind`: it has what the other side has now; whether that could be read."""
         other = self.other
-        assert other is not None  # noqa: S101
+        if other is None or not (other.running and other.primary) or self.launched:
+            return False
         self.rows, self.history = list(other.rows), other.history
-        self.running, self.primary, self.follows = True, False, True
+        self.state = "in archive recovery"
+        self.damaged, self.spoils = other.damaged, other.spoils
+        return True
+
+    def damage(self, *, spreads: bool) -> None:
+        """A page is spoilt: by this disk alone, or by what is written, so that whoever replays it has it, too."""
+        self.damaged, self.spoils = True, len(self.rows) if spreads else None
 
     def _writable(self) -> None:
         self.primary = True
@@ -150,6 +218,10 @@ class Database:
         if life != self._life or not self.machine.up:
             return
         self.busy -= 1
+        self.write()
+
+    def write(self) -> None:
+        """A transaction is committed and acknowledged."""
         self._number += 1
         row = (self.epoch, self._number)
         self.rows.append(row)
@@ -177,6 +249,8 @@ class Database:
         self.history = history
         if length > len(self.rows):
             self.rows.extend(other.rows[len(self.rows) : length])
+        if other.spoils is not None and len(self.rows) > other.spoils:
+            self.damaged, self.spoils = True, other.spoils
 
     def _leads_to(self, history: History) -> bool:
         """Whether what is here is a beginning of that history: else it has diverged, and cannot follow."""
@@ -184,40 +258,3 @@ class Database:
         if history[:known] != self.history:
             return False
         return len(history) == known or len(self.rows) <= history[known][1]
-
-
-class Guard(Process):
-    """The tiny process that kills the database at the deadline last published (rule 2).
-
-    The deadline is in shared memory: it outlives agent and guard, not a reboot.
-    """
-
-    def __init__(self, world: World, machine: Machine, database: Database) -> None:
-        super().__init__(world, machine, f"guard@{machine.site}")
-        self.database = database
-        self.deadline: float | None = None
-        self.kill_database: Callable[[], None] = database.kill
-
-    def begin(self) -> None:
-        """On duty."""
-        self._watch()
-
-    def publish(self, deadline: float | None) -> None:
-        """Let the database live until then; None: nothing to guard."""
-        self.deadline = deadline
-        if deadline is not None and self.alive:
-            self._watch()
-
-    def _watch(self) -> None:
-        if self.deadline is None:
-            return
-        left = self.deadline - self.machine.clock()
-        if left > 1e-9:  # noqa: PLR2004 - rounding
-            self.later(left, self._due, self.deadline)
-        elif self.database.able:
-            self.say("the lease has run out: kills the database")
-            self.kill_database()
-
-    def _due(self, deadline: float) -> None:
-        if deadline == self.deadline:
-            self._watch()

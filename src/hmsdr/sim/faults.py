@@ -10,16 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hmsdr.sim.controller import SERVICES_HOLD_DOWN
+from hmsdr.sim import corruption
 from hmsdr.sim.hospital import Hospital
-from hmsdr.sim.kinds import KINDS, cutting, weather, wires_of
+from hmsdr.sim.kinds import (
+    KINDS,
+    cutting,
+    deafen,
+    go_on,
+    go_on_deaf,
+    hear,
+    mute,
+    pause_agent,
+    weather,
+    wires_of,
+)
+from hmsdr.sim.settings import SERVICES_HOLD_DOWN
 from hmsdr.sim.world import EAST, SITES, WEST, WITNESS
 
-FIRST = 8.0
+FIRST = 5.0
 """Seconds of calm before the first fault: the hospital has begun."""
 _SHORT = 0.7
 """Part of the hold-down that a short outage lasts at most."""
 
+
+_MOMENT = "agent@east paused for a moment"
 
 _Timed = tuple[float, str, Callable[[Hospital], None]]
 """When, what it is called, and what it does."""
@@ -46,6 +60,8 @@ class Scenario(StrEnum):
     """Planned switchovers, disturbed by single faults."""
     SERVICES = "services"
     """The active region answers, and its services do not, for good; now and then they answer for a moment."""
+    DAMAGE = "damage"
+    """The active side's data is spoilt: that of its disk alone, or what the standby replays as well."""
     MIRAGE = "mirage"
     """Services seem lost: to one site only, for less than the hold-down, or in both regions at once."""
 
@@ -61,6 +77,7 @@ WEIGHTS = {
     Scenario.SWITCHOVER: 4,
     Scenario.SERVICES: 3,
     Scenario.MIRAGE: 3,
+    Scenario.DAMAGE: 2,
 }
 
 
@@ -184,7 +201,7 @@ def _siege(dice: random.Random) -> Schedule:
     """The holder lives on its peer's promises while the right is taken away behind their backs."""
     begins = FIRST + dice.uniform(0, 2)
     declared = begins + dice.uniform(-1, 3)
-    hears = max(begins, declared) + dice.uniform(3.5, 9)
+    hears = max(begins, declared) + dice.uniform(9, 18)
 
     def east_deaf(hospital: Hospital) -> None:
         hospital.store.deaf = {"agent@east"}
@@ -222,45 +239,48 @@ def _siege(dice: random.Random) -> Schedule:
 
 def _declared(dice: random.Random) -> Schedule:
     """What the wait is for: the holder may have renewed a moment before the revocation, and not hear of it."""
-    declared = FIRST + dice.uniform(0, 5)
-    lost = declared + dice.uniform(-0.3, 1.7)
-
-    def paused(hospital: Hospital) -> None:
-        hospital.agents[EAST].pause()
-
-    def goes_on(hospital: Hospital) -> None:
-        hospital.agents[EAST].resume()
-
-    def deaf(hospital: Hospital) -> None:
-        hospital.store.deaf = {"agent@east"}
-        hospital.agents[EAST].peer = None
-        hospital.agents[EAST].mute = True
-
-    def hears(hospital: Hospital) -> None:
-        hospital.store.deaf = set()
-        hospital.agents[EAST].peer = hospital.agents[WEST]
-        hospital.agents[EAST].mute = False
+    declared = FIRST + dice.uniform(0, 3)
+    just_then = dice.random() < 0.6  # noqa: PLR2004 - more often than not
+    lost = declared + dice.uniform(0, 9)
+    calm = declared + dice.uniform(18, 24)
 
     kinds: list[tuple[str, Callable[[Hospital], None], Callable[[Hospital], None]]] = [
         ("nothing", lambda _: None, lambda _: None),
         ("east cut off", cutting(wires_of(EAST)), cutting(set())),
-        ("agent@east paused", paused, goes_on),
-        ("agent@east hears nobody", deaf, hears),
+        ("agent@east paused", pause_agent, go_on),
+        ("agent@east hears nobody", deafen, hear),
+        ("agent@east hears nobody", deafen, hear),
+        (_MOMENT, pause_agent, hear),
     ]
     name, begin, end = dice.choice(kinds)
-    calm = lost + (dice.uniform(9, 13) if "paused" in name else dice.choice((4, 7, 12)))
+    pause = dice.uniform(0.8, 2.8)
+
+    def happens(hospital: Hospital) -> None:
+        world = hospital.world
+        world.say("fault", name)
+        hospital.store.contents.revoked = lambda: None
+        begin(hospital)
+        if name == _MOMENT:
+            # The answer to a renewal waits for it: nobody tells it how old that is, nor what was done since.
+            world.at(world.now + pause, go_on_deaf, hospital)
+
+    def waits(hospital: Hospital) -> None:
+        """Just as the right is taken away: the agent must not hear of it."""
+        hospital.store.contents.revoked = lambda: happens(hospital)
+
     faults: list[_Timed] = [
+        (declared - 0.2, "agent@east does not answer", mute),
         (declared, "disaster declared", _declare),
-        (lost, name, begin),
+        (declared, f"{name}, just then", waits) if just_then else (lost, "now", happens),
         (calm, f"end of {name}", end),
     ]
     if dice.random() < (0.8 if "paused" in name else 0.4):
         # An answer on its way for a while is what a pause in the middle of a renewal needs.
-        sky, begin, end = weather(dice, slow="paused" in name)
-        faults += [(declared - dice.uniform(0, 2), sky, begin), (calm, f"end of {sky}", end)]
+        sky, begin_sky, end_sky = weather(dice, slow="paused" in name)
+        faults += [(declared - dice.uniform(0, 2), sky, begin_sky), (calm, f"end of {sky}", end_sky)]
     if dice.random() < 0.3:  # noqa: PLR2004 - some
         site = dice.choice(SITES)
-        died = declared + dice.uniform(0.3, 4)
+        died = declared + dice.uniform(0.3, 9)
         faults.append((died, f"controller@{site} dies", lambda hospital: hospital.controllers[site].kill()))
     return Schedule(Scenario.DECLARED, _sorted(faults), calm, calm + 25)
 
@@ -314,6 +334,12 @@ def _mirage(dice: random.Random) -> Schedule:
     return Schedule(Scenario.MIRAGE, _sorted(faults), at, at + 15)
 
 
+def _damage(dice: random.Random) -> Schedule:
+    """What must never happen: that who has the damage is promoted. Who has it not takes over."""
+    faults, spreads, calm = corruption.drawn(dice, FIRST)
+    return Schedule(Scenario.DAMAGE, tuple(faults), calm, calm + (5 if spreads else 15))
+
+
 def heal(hospital: Hospital) -> None:
     """End every fault: wires whole, machines up, everything running."""
     world = hospital.world
@@ -321,8 +347,9 @@ def heal(hospital: Hospital) -> None:
     world.cut_wires(set())
     hospital.store.deaf = set()
     hospital.services.heal()
+    hospital.store.contents.revoked = lambda: None
     for agent in hospital.agents.values():
-        agent.mute = False
+        agent.mute = agent.alone = False
     for site in SITES:
         hospital.store.set_member(site, up=True)
         hospital.bring_back(site)
@@ -338,7 +365,7 @@ def _sorted(
 
 
 def _switch_over(hospital: Hospital) -> None:
-    hospital.store.contents.switchover = hospital.store.contents.authority.epoch
+    hospital.person.switches = hospital.store.contents.authority.epoch
 
 
 def _doubling(hospital: Hospital) -> None:
@@ -346,7 +373,7 @@ def _doubling(hospital: Hospital) -> None:
 
 
 def _declare(hospital: Hospital) -> None:
-    hospital.store.contents.disaster = hospital.store.contents.authority.epoch
+    hospital.person.declares = hospital.store.contents.authority.epoch
 
 
 _DRAWN = {
@@ -360,4 +387,5 @@ _DRAWN = {
     Scenario.SWITCHOVER: _switchovers,
     Scenario.SERVICES: _services_lost,
     Scenario.MIRAGE: _mirage,
+    Scenario.DAMAGE: _damage,
 }

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hmsdr.control.state import Promotion
 from hmsdr.decide.authority import Holder, grant
 from hmsdr.sim.agent import Agent
-from hmsdr.sim.controller import Controller, Figures
-from hmsdr.sim.database import Database, Guard
+from hmsdr.sim.controller import Controller
+from hmsdr.sim.database import Database
+from hmsdr.sim.edges import SYSTEM
+from hmsdr.sim.guard import Guard
+from hmsdr.sim.person import Person
 from hmsdr.sim.services import Services
+from hmsdr.sim.settings import Figures, agent_config, playbook
 from hmsdr.sim.store import Store
-from hmsdr.sim.world import EAST, SITES, WEST, Machine, Process, World
+from hmsdr.sim.systems import Dns
+from hmsdr.sim.world import EAST, SITES, WEST, WITNESS, Machine, Process, World
 
 if TYPE_CHECKING:
     from hmsdr.sim.checkers import Checkers
@@ -39,6 +46,7 @@ class Hospital:
             for site, rate in zip(SITES, rates, strict=True)
         }
         self.store = Store(world, self.machines, figures.lease)
+        self.store.contents.told = checkers.appended
         self.services = Services(world, self.machines)
         self.databases: dict[str, Database] = {}
         self.guards: dict[str, Guard] = {}
@@ -49,29 +57,30 @@ class Hospital:
             guard = Guard(world, machine, database)
             self.databases[region], self.guards[region] = database, guard
             self.agents[region] = Agent(
-                world, machine, database, guard, self.store, figures.lease, figures.drift_margin
+                world, machine, database, guard, self.store, agent_config(region, figures)
             )
             database.witness = checkers
         east, west = self.databases[EAST], self.databases[WEST]
         east.other, west.other = west, east
         self.agents[EAST].peer, self.agents[WEST].peer = self.agents[WEST], self.agents[EAST]
-        self.controllers = {
-            site: Controller(
-                world, self.machines[site], self.store, self.agents, self.services, figures, checkers.decided
-            )
-            for site in SITES
-        }
+        self.dns = Dns(playbook(figures), EAST, 1)
+        self.controllers = {site: Controller(self, site) for site in SITES}
+        self.person = Person(self)
+        self.runs = 0
+        """How many were begun."""
 
     def begin(self) -> None:
         """Everything starts; the first grant was made when the hospital was set up."""
-        west = self.databases[WEST]
-        west.follows = True
         self.store.contents.authority = grant(self.store.contents.authority, Holder("db-east", "set up"))
-        self.store.contents.traffic = (EAST, 1)
+        east = self.agents[EAST]
+        east.disk.state = replace(
+            east.disk.state, accepted_epoch=1, promotion=Promotion(1, "", 0, 2, 0.0), system_identifier=SYSTEM
+        )
         for database in self.databases.values():
-            database.start_standby()
+            database.epoch, database.history = 1, ((1, 0),)
         for process in self.processes():
             process.start()
+        self.person.start()
 
     def processes(self) -> list[Process]:
         """Every process that can be killed or paused."""
@@ -90,9 +99,10 @@ class Hospital:
         machine.up = False
         for process in self.on(site):
             process.kill()
+        if site == WITNESS:
+            self.person.kill()
         if site in self.databases:
             self.databases[site].kill()
-            self.guards[site].publish(None)
         self.world.notify()
 
     def bring_back(self, site: str) -> None:
@@ -105,3 +115,4 @@ class Hospital:
         self.world.notify()
         for process in self.on(site):
             process.start()
+        self.person.start()

@@ -54,6 +54,16 @@ def _crash_of_database(dice: random.Random) -> Fault:
     )
 
 
+def _start_by_hand(dice: random.Random) -> Fault:
+    """Somebody, or the machine's own start script, starts the database around its agent (rule 6)."""
+    region = dice.choice((EAST, WEST))
+
+    def begin(hospital: Hospital) -> None:
+        hospital.databases[region].launch(follows=True)
+
+    return f"db-{region} is started around its agent", begin, lambda _: None
+
+
 def _pause(dice: random.Random) -> Fault:
     # Guards are not among them: that one is scheduled within the drift margin is assumed (SAFETY.md).
     # A machine in trouble often cannot be reached either.
@@ -118,6 +128,39 @@ def _services(dice: random.Random) -> Fault:
     return f"services of {region} fail", begin, end
 
 
+def mute(hospital: Hospital) -> None:
+    """The interface of the agent of east answers nobody."""
+    hospital.agents[EAST].mute = True
+
+
+def pause_agent(hospital: Hospital) -> None:
+    """SIGSTOP."""
+    hospital.agents[EAST].pause()
+
+
+def go_on(hospital: Hospital) -> None:
+    """SIGCONT."""
+    hospital.agents[EAST].resume()
+
+
+def deafen(hospital: Hospital) -> None:
+    """It reaches neither the store nor its peer, and nobody reaches it."""
+    hospital.store.deaf = {"agent@east"}
+    hospital.agents[EAST].mute = hospital.agents[EAST].alone = True
+
+
+def go_on_deaf(hospital: Hospital) -> None:
+    """SIGCONT, and it hears nobody."""
+    deafen(hospital)
+    go_on(hospital)
+
+
+def hear(hospital: Hospital) -> None:
+    """It is joined again."""
+    hospital.store.deaf = set()
+    hospital.agents[EAST].mute = hospital.agents[EAST].alone = False
+
+
 KINDS = (
     _cut,
     _cut,
@@ -125,6 +168,7 @@ KINDS = (
     _crash,
     _crash,
     _crash_of_database,
+    _start_by_hand,
     _pause,
     _pause,
     weather,

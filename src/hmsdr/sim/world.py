@@ -80,6 +80,10 @@ class World:
         """Told when a wire is cut or healed, or a machine comes or goes."""
         self.history: list[str] | None = [] if tell else None
         self.events = 0
+        self.broken: list[BaseException] = []
+        """Errors of the real code that nobody expected: such a world is unknown, never well."""
+        self.processes: list[Process] = []
+        """Whose program is real code."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -95,7 +99,14 @@ class World:
             self.now, _, act, arguments = heapq.heappop(heap)
             self.events += 1
             act(*arguments)
+            if self.broken:
+                raise self.broken[0]
         self.now = until
+
+    def end(self) -> None:
+        """Clear away whatever still runs."""
+        for process in self.processes:
+            process.kill()
 
     def say(self, who: str, what: str) -> None:
         """A line of the history, when one is kept."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hmsdr.decide.lsn import format_lsn
-from hmsdr.drivers.errors import DriverError, TemporaryError
+from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, TemporaryError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
@@ -19,6 +19,8 @@ from hmsdr.runbook.gap import known_gap
 
 _PROBE_SECONDS = 1.5
 _TO_SAY_SO = 1.0
+_ANSWER_SECONDS = 5.0
+"""A promotion takes less; whoever waits longer for a lost answer keeps users waiting for nothing."""
 _HTTP_OK = 200
 
 
@@ -215,10 +217,16 @@ class PromotePostgres(Action[PromoteArgs]):
         )
 
     async def act(self, context: StepContext, args: PromoteArgs) -> Mapping[str, Any]:
-        """Ask the agent; it answers when the first write was made."""
-        answer = await context.systems.agent(args.region).promote(
-            epoch=args.epoch, min_lsn=None, deadline=context.remaining()
-        )
+        """Ask the agent; it answers when the first write was made. An answer that is lost is asked for again."""
+        while True:
+            try:
+                answer = await context.systems.agent(args.region).promote(
+                    epoch=args.epoch, min_lsn=None, deadline=context.remaining(at_most=_ANSWER_SECONDS)
+                )
+                break
+            except OutcomeUnknownError:
+                if context.remaining() < _ANSWER_SECONDS:
+                    raise
         return {
             "seconds": answer.seconds,
             "lsn": format_lsn(answer.lsn),
