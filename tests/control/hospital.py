@@ -262,6 +262,7 @@ async def open_hospital(
         "extends": "hms",
         "database": {"lease": lease, "integrity": {"every": check_every}},
         "store": {"path": "store.db"},
+        "backups": {"archive_wal": False},
         "regions": {
             name: {
                 "postgres": {"host": host, "service_host": host, "password": None},

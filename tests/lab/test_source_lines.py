@@ -77,7 +77,7 @@ def shell(lab: Layout, line: str, *, status: int = 0) -> str:
         ),
         (
             "aws s3 ls s3://hms-backups-us-east-1/databases/ --region us-east-1 | sort | tail -1 | awk '{print $4}'",
-            ".tar.gz",
+            ".json",
         ),
         # The source has no quotes here, which no shell takes; the words are its own.
         (

@@ -47,7 +47,10 @@ TEXT = {*WORDS, "long"}
 REASONS: dict[str, set[str]] = {
     r"overlay": {*TEXT, "null"},
     r"name|.*\.(title|meaning)|contacts\..*\.name|procedures\.testing\..*": TEXT,
-    r".*\.note|.*\.backups\.prefix": {*TEXT, "empty", "space", "unseen"},
+    r".*\.note": {*TEXT, "empty", "space", "unseen"},
+    r".*\.backups\.prefix|backups\.kubernetes\.prefix": {"empty", "space"},
+    r"backups\.server": {"long time"},
+    r"backups\.archive_wal": {"true"},
     r".*\.kubernetes\.context": TEXT,  # a kubeconfig names them as it likes
     r".*\.kubeconfig|traffic\.ca_file": {*TEXT, "null"},
     r"store\.path": TEXT,

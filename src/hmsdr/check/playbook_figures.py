@@ -118,6 +118,14 @@ _ORDERS: tuple[tuple[Keys, Keys, bool, str], ...] = (
         False,
         "Horizons rise.",
     ),
+    (
+        ("backups", "every"),
+        ("thresholds", "gates", "backup_age"),
+        True,
+        "Between two backups the gate would refuse every failover.",
+    ),
+    (("backups", "every"), ("backups", "keep"), False, "Nothing would be kept until the next backup."),
+    (("backups", "wal_every"), ("backups", "wal_late"), False, "An archive that works would count as late."),
 )
 
 

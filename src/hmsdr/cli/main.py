@@ -39,6 +39,7 @@ COMMANDS = {
         "What an old primary committed that the new one never saw.",
     ),
     "damage": ("hmsdr.cli.damage:damage", "Signs of damage at a region's database, and clearing them."),
+    "backup": ("hmsdr.cli.backup:backup", "Make backups, list them, try them out, bring them back."),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),
     "controller": (
         "hmsdr.cli.controller:controller",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hmsdr.control import guarding
+from hmsdr.control.archive import Archive, of_region
 from hmsdr.control.state import Upstream
 from hmsdr.errors import RefusedError
 from hmsdr.playbook.findings import nearest
@@ -55,6 +56,8 @@ class AgentConfig:
     check_every: float = 6 * 3600.0
     """From one check of the data to the next."""
     check_at_most: float = 3600.0
+    archive: Archive | None = None
+    """Where its WAL is archived; None: nowhere."""
 
     @property
     def sockets(self) -> Path | None:
@@ -107,6 +110,7 @@ def from_playbook(
         guard_command=guard_command or guarding.DEFAULT_COMMAND,
         check_every=playbook.database.integrity.every.total_seconds(),
         check_at_most=playbook.database.integrity.at_most.total_seconds(),
+        archive=of_region(playbook, region) if playbook.backups.archive_wal else None,
         listen=own.postgres.host if _is_address(own.postgres.host) else "*",
     )
 

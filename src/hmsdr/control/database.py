@@ -12,6 +12,7 @@ from contextlib import suppress
 from enum import StrEnum
 
 from hmsdr.control import pgconf
+from hmsdr.control.archive import prepare
 from hmsdr.control.config import AgentConfig
 from hmsdr.control.guarding import Guarding
 from hmsdr.control.lease import Lease, Renewal
@@ -171,8 +172,14 @@ class Database:
             # Whoever started it around us had no right to, and what it became is not known: it must not keep us from our work.
             log("database.started_by_others", level="error", directory=str(self.config.data_directory))
             await self.kill()
+        archive = self.config.archive
         chosen = pgconf.settings(
-            self.config.instance, listen=self.config.listen, sockets=self.config.sockets, upstream=upstream
+            self.config.instance,
+            listen=self.config.listen,
+            sockets=self.config.sockets,
+            upstream=upstream,
+            archive_command=self._archive_command(),
+            archive_every=0.0 if archive is None else archive.every,
         )
         self.server.clear_socket(self.config.sockets, self.config.instance.port)
         self.server.own()
@@ -191,6 +198,16 @@ class Database:
         with suppress(DriverError):
             await self.sql.connect(deadline=_ASK_SECONDS)
 
+    def _archive_command(self) -> str:
+        """Without Barman the hospital's database runs all the same: an archive that stands still is seen by `backup verify`."""
+        if self.config.archive is None:
+            return ""
+        try:
+            return prepare(self.config.archive, self.config.state_directory, self.server.unprivileged)
+        except (RefusedError, OSError) as error:
+            log("archive.not_possible", level="error", found=str(error))
+            return "false"
+
     async def adopt(self) -> bool:
         """Take over a server that runs from an earlier life of the agent; False when it must not live on.
 
@@ -200,6 +217,8 @@ class Database:
         pid = self.server.pid()
         if pid is None:
             return False
+        pgconf.allow_archiving(self.config.data_directory)  # the earlier life may have begun to stop it
+        self._archive_command()  # keys of the object store may be others by now
         try:
             async with asyncio.timeout(_ADOPT_SECONDS):
                 standby = await self._ask_role()

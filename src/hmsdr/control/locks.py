@@ -26,6 +26,18 @@ def lock_directories(data_directory: Path, state_directory: Path) -> tuple[int, 
     )
 
 
+def lock_data_directory(data_directory: Path, what: str, *, apart: bool = False) -> int:
+    """Take the lock of a data directory for `what`: no agent keeps it meanwhile. Held while the descriptor is open.
+
+    With `apart` it is a lock of its own: for what may be done beside a running agent, but by one at a time.
+
+    Raises:
+        RefusedError: an agent, or another one, has it.
+    """
+    real = data_directory.resolve()
+    return _lock(real.with_name(f".{real.name}.hmsdr-{what if apart else 'agent'}.lock"), real, what)
+
+
 def lock_directory(directory: Path, what: str) -> int:
     """Take the lock of `directory` for `what`; it is held while the descriptor that is given is open.
 

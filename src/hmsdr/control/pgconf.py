@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hmsdr.control.state import Upstream, sync_directory
+from hmsdr.control.walpush import STOP_FILE
 from hmsdr.playbook.topology import PostgresInstance
 
 INCLUDED = "hmsdr.conf"
@@ -49,9 +50,18 @@ _FIXED: Mapping[str, str] = {
 
 
 def settings(
-    instance: PostgresInstance, *, listen: str, sockets: Path | None, upstream: Upstream | None
+    instance: PostgresInstance,
+    *,
+    listen: str,
+    sockets: Path | None,
+    upstream: Upstream | None,
+    archive_command: str = "",
+    archive_every: float = 0.0,
 ) -> dict[str, str]:
-    """All settings of `instance`, listening on the address `listen` and, if given, in the directory `sockets`."""
+    """All settings of `instance`, listening on the address `listen` and, if given, in the directory `sockets`.
+
+    With an `archive_command` it archives, a file at least each `archive_every` seconds when anything is written; as a standby, too.
+    """
     chosen = {
         **_FIXED,
         "listen_addresses": listen,
@@ -60,6 +70,9 @@ def settings(
         "cluster_name": instance.instance,
         "primary_conninfo": "",
         "primary_slot_name": "",
+        "archive_mode": "always" if archive_command else "off",
+        "archive_command": archive_command,
+        "archive_timeout": f"{max(1, round(archive_every))}s" if archive_command else "0",
     }
     if upstream is not None:
         chosen["primary_conninfo"] = conninfo(instance, upstream)
@@ -104,6 +117,17 @@ def write_settings(data_directory: Path, chosen: Mapping[str, str]) -> None:
         kept = [line for line in lines if line.partition("=")[0].strip() not in chosen]
         if kept != lines:
             automatic.write_text("".join(f"{line}\n" for line in kept))
+
+
+def stop_archiving(data_directory: Path) -> None:
+    """A server that is being stopped does not wait for its archive: what is not archived is archived after its next start."""
+    with suppress(OSError):
+        (data_directory / STOP_FILE).touch(mode=0o600)
+
+
+def allow_archiving(data_directory: Path) -> None:
+    """Archiving goes on: it starts, or goes on running."""
+    (data_directory / STOP_FILE).unlink(missing_ok=True)
 
 
 def make_standby(data_directory: Path, *, durable: bool = True) -> None:

@@ -133,6 +133,7 @@ class PostgresServer:
             missing_ok=True
         )  # nothing of it runs: what it names is long gone
         pgconf.write_settings(self.directory, settings)
+        pgconf.allow_archiving(self.directory)
         if writable:
             self.allow_writable()
         else:
@@ -189,6 +190,7 @@ class PostgresServer:
         pid = self.pid()
         if pid is None:
             return not self.processes()
+        pgconf.stop_archiving(self.directory)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
         return await self.wait_exit(pid, deadline)

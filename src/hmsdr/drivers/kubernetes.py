@@ -11,9 +11,11 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from hmsdr.decide.clusterbackup import Resource as Kind
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
 
 if TYPE_CHECKING:
@@ -172,6 +174,36 @@ class Kubernetes:
 
         await self._change(f"setting {', '.join(wanted)} of {name}", name, change, deadline)
 
+    async def raw_objects(
+        self, resource: Kind, *, namespace: str | None, deadline: float
+    ) -> tuple[dict[str, Any], ...]:
+        """All objects of any kind, whole, as the API has them; `namespace` None means kinds that have none.
+
+        Errors as for `deployments`.
+        """
+        kind = _generic(resource)
+        doing = f"listing {resource.plural}"
+        async with self._calling(doing, deadline, writes=False) as client:
+            items = client.list(kind) if namespace is None else client.list(kind, namespace=namespace)
+            return tuple([item.to_dict() async for item in items])
+
+    async def write_object(
+        self, resource: Kind, item: dict[str, Any], *, over: str | None, dry_run: bool, deadline: float
+    ) -> None:
+        """Create an object of any kind, or put it in the place of the one with the resourceVersion `over`.
+
+        With `dry_run` the API only says whether it would. Errors as for `scale`; an object that is there already is a TemporaryError.
+        """
+        kind, metadata = _generic(resource), item["metadata"]
+        version = {} if over is None else {"resourceVersion": over}
+        body = kind.from_dict({**item, "metadata": {**metadata, **version}})
+        doing = f"{'asking for' if dry_run else 'writing'} {resource.plural}/{metadata['name']}"
+        async with self._calling(doing, deadline, writes=not dry_run) as client:
+            if over is None:
+                await client.create(body, dry_run=dry_run)
+            else:
+                await client.replace(body, dry_run=dry_run)
+
     async def _change(
         self, doing: str, name: str, change: Callable[[Any], dict[str, Any] | None], deadline: float
     ) -> None:
@@ -274,6 +306,19 @@ class Kubernetes:
         return PermanentError(
             self._at(doing), f"{message} ({code})", "Check the name, and what this user is allowed to do"
         )
+
+
+@lru_cache(maxsize=64)
+def _generic(resource: Kind) -> Any:
+    """The class for a kind whose objects are taken as they are: nothing in them is lost that we do not know.
+
+    Made from lightkube's own parts, and not registered with it: there, the typed class of the same kind would be in its way.
+    """
+    from lightkube import generic_resource as generic  # noqa: PLC0415
+
+    base = generic.GenericNamespacedResource if resource.namespaced else generic.GenericGlobalResource
+    info = generic.create_api_info(resource.group, resource.version, resource.kind, resource.plural)
+    return type(resource.kind, (base,), {"_api_info": info})
 
 
 def _is_loopback(config: SingleConfig) -> bool:

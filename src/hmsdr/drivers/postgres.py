@@ -7,9 +7,6 @@ through the network: those are the agent's (SAFETY rule 5), which uses `promote_
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime
@@ -19,7 +16,8 @@ import psycopg
 from psycopg import sql
 
 from hmsdr.drivers import postgres_questions as questions
-from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.drivers.errors import PermanentError, TemporaryError
+from hmsdr.drivers.postgres_calls import sever, severable, translate
 from hmsdr.drivers.postgres_questions import (
     COUNTED_ROWS,
     Follower,
@@ -33,11 +31,6 @@ from hmsdr.playbook.topology import PostgresInstance
 
 _T = TypeVar("_T")
 _Connection = psycopg.AsyncConnection[Any]
-_SEVERED_SECONDS = 1.0
-_REFUSED = re.compile(
-    r'FATAL: .*((role|database) ".*" does not exist|authentication failed|no pg_hba.conf entry)'
-)
-"""A server that refuses us while connecting says so in words only: psycopg has no code for it."""
 
 
 class Postgres:
@@ -62,7 +55,7 @@ class Postgres:
         if connection is None:
             return
         if self._lock.locked():
-            _sever(connection)
+            sever(connection)
             return
         with suppress(psycopg.Error, OSError):
             await connection.close()
@@ -243,6 +236,27 @@ class Postgres:
         """Flush everything now, so that a stop that follows is short."""
         await self._change("checkpointing", "CHECKPOINT", (), deadline)
 
+    async def setting_values(self, names: Sequence[str], *, deadline: float) -> dict[str, str]:
+        """The values of its settings, as `SHOW` gives them."""
+        rows = await self._rows(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", deadline, values=(list(names),)
+        )
+        return {str(name): str(value) for name, value in rows}
+
+    async def now(self, *, deadline: float) -> datetime:
+        """Its clock."""
+        found: datetime = (await self._row("SELECT clock_timestamp()", deadline))[0]
+        return found
+
+    async def system_identifier(self, *, deadline: float) -> int:
+        """What tells its cluster from every other."""
+        return int((await self._row("SELECT system_identifier FROM pg_control_system()", deadline))[0])
+
+    async def switch_wal(self, *, deadline: float) -> int:
+        """End the file of WAL that it, a primary, is writing, so that it is archived; gives the LSN (bytes of WAL) of its end."""
+        query = "SELECT (pg_switch_wal() - '0/0'::pg_lsn)::bigint"
+        return int((await self._change("switching WAL", query, (), deadline) or (0,))[0])
+
     async def promote_here(self, *, deadline: float) -> None:
         """Ask it to promote, without waiting. Only the agent beside the database calls this (rule 5)."""
         await self._change("asking for promotion", "SELECT pg_promote(false)", (), deadline)
@@ -299,7 +313,7 @@ class Postgres:
                     connection = await self._open()
                     asked = True
                     try:
-                        return await _severable(connection, call)
+                        return await severable(connection, call)
                     except psycopg.OperationalError:
                         # A kept connection that broke while idle says nothing about the server as it is now.
                         if changes or not reused:
@@ -307,7 +321,7 @@ class Postgres:
                     finally:
                         await self._settle(connection)
         except (psycopg.Error, OSError, TimeoutError) as error:
-            raise _translate(what, error, unknown=changes and asked, deadline=deadline) from error
+            raise translate(what, error, unknown=changes and asked, deadline=deadline) from error
 
     async def _settle(self, connection: _Connection) -> None:
         """Keep a connection that may be kept; close any other."""
@@ -337,30 +351,6 @@ class Postgres:
         return connection
 
 
-async def _severable(connection: _Connection, call: Callable[[_Connection], Awaitable[_T]]) -> _T:
-    """Run `call`, and on cancellation make it end, also when the server is frozen.
-
-    psycopg waits for the server to confirm a cancelled query; a stopped server never does. And a socket that was
-    closed under a waiting call would leave its number registered with the event loop for the next one to trip on.
-    """
-    task = asyncio.ensure_future(call(connection))
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        _sever(connection)
-        await asyncio.wait({task}, timeout=_SEVERED_SECONDS)
-        if task.done() and not task.cancelled():
-            task.exception()
-        raise
-    return task.result()
-
-
-def _sever(connection: _Connection) -> None:
-    """End the conversation without closing the socket: who waits on it sees its end."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
-        line.shutdown(socket.SHUT_RDWR)
-
-
 async def _nothing(_: _Connection) -> None:
     """Connecting was all."""
 
@@ -372,24 +362,3 @@ def _only(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
 
 def _name(table: str) -> sql.Identifier:
     return sql.Identifier(*table.split("."))
-
-
-def _translate(what: str, error: BaseException, *, unknown: bool, deadline: float) -> DriverError:
-    found = str(error).strip().replace("\n", "; ") or type(error).__name__
-    if isinstance(error, TimeoutError):
-        found = f"no answer within {deadline:g} s"
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or "recovery is in progress" in found:
-        return TemporaryError(
-            what, "it is a standby, or read-only", "Ask the primary, or promote through its agent"
-        )
-    if isinstance(error, psycopg.errors.CannotConnectNow | psycopg.errors.TooManyConnections):
-        return TemporaryError(what, found, "Wait until it takes connections, then try again")
-    if isinstance(error, psycopg.OperationalError) and _REFUSED.search(found):
-        return PermanentError(
-            what, found, "Check user, password and database in the playbook, and pg_hba.conf"
-        )
-    if isinstance(error, psycopg.OperationalError | OSError | TimeoutError):
-        if unknown:
-            return OutcomeUnknownError(what, found, "Look whether it took effect before trying again")
-        return TemporaryError(what, found, "Check that the server is up and reachable, then try again")
-    return PermanentError(what, found, "Read what the server says; trying again the same way cannot help")

@@ -1,9 +1,11 @@
-"""The object store with the backups (S3): what is newest, put, get. Thin; decides nothing about backups."""
+"""The object store with the backups (S3): list, put, get, copy, read to the end. Thin; decides nothing about backups."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _THREADS = 4
+_CHUNK = 1 << 20
 _PASSING = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling"})
 
 
@@ -28,6 +31,15 @@ class StoredObject:
     key: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an object was found to hold: bytes, SHA-256, and how much it is when unpacked (itself, when it is not packed)."""
+
+    size: int
+    sha256: str
+    unpacked: int
 
 
 class ObjectStore:
@@ -43,14 +55,6 @@ class ObjectStore:
         """Let go of the threads; a request that hangs ends by its own timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def newest(
-        self, bucket: str, prefix: str, *, deadline: float, at_least: int = 1
-    ) -> StoredObject | None:
-        """The object written last under `prefix`; those of fewer than `at_least` bytes do not count: they restore nothing."""
-        listed = await self.listing(bucket, prefix, deadline=deadline)
-        found = [item for item in listed if item.size >= at_least]
-        return max(found, key=lambda item: item.modified, default=None)
-
     async def listing(self, bucket: str, prefix: str, *, deadline: float) -> list[StoredObject]:
         """Every object under `prefix`, over all pages."""
 
@@ -64,11 +68,92 @@ class ObjectStore:
 
         return await self._call(f"listing s3://{bucket}/{prefix}", call, deadline)
 
-    async def put_file(self, bucket: str, key: str, path: Path, *, deadline: float) -> None:
-        """Upload a file; in parts when it is large."""
+    async def names(self, bucket: str, prefix: str, *, deadline: float) -> list[StoredObject]:
+        """The objects directly below `prefix`, nothing further down; their keys are whole."""
+
+        def call(client: S3Client) -> list[StoredObject]:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, Delimiter="/"
+            )
+            return [
+                StoredObject(item["Key"], item["Size"], item["LastModified"])
+                for page in pages
+                for item in page.get("Contents", [])
+            ]
+
+        return await self._call(f"listing s3://{bucket}/{prefix}", call, deadline)
+
+    async def read(self, bucket: str, key: str, *, limit: int, deadline: float) -> bytes:
+        """A small object's content.
+
+        Raises:
+            PermanentError: it is not there, or has more than `limit` bytes.
+        """
+        doing = f"reading s3://{bucket}/{key}"
+
+        def call(client: S3Client) -> bytes:
+            body = client.get_object(Bucket=bucket, Key=key)["Body"]
+            try:
+                return body.read(limit + 1)
+            finally:
+                body.close()
+
+        content = await self._call(doing, call, deadline)
+        if len(content) > limit:
+            raise PermanentError(doing, f"it has more than {limit} bytes", "It is not what it is taken for")
+        return content
+
+    async def put(self, bucket: str, key: str, content: bytes, *, deadline: float) -> StoredObject:
+        """Write a small object, and give it as the store then has it."""
+        doing = f"writing s3://{bucket}/{key}"
+
+        def call(client: S3Client) -> StoredObject:
+            client.put_object(Bucket=bucket, Key=key, Body=content)
+            found = client.head_object(Bucket=bucket, Key=key)
+            return StoredObject(key, found["ContentLength"], found["LastModified"])
+
+        return await self._call(doing, call, deadline, writes=True)
+
+    async def inspect(self, bucket: str, key: str, *, deadline: float) -> Content:
+        """Read an object to its end, without keeping it.
+
+        Raises:
+            PermanentError: it is not there, or is packed (gzip) and cannot be unpacked.
+        """
+        doing = f"reading s3://{bucket}/{key}"
+        packed = key.endswith(".gz")
+        return await self.consume(
+            bucket, key, lambda chunks: _content(doing, chunks, packed=packed), deadline=deadline
+        )
+
+    async def consume(
+        self, bucket: str, key: str, use: Callable[[Iterator[bytes]], _T], *, deadline: float
+    ) -> _T:
+        """Read an object piece by piece, in a thread: gives what `use` makes of the pieces."""
+
+        def call(client: S3Client) -> _T:
+            body = client.get_object(Bucket=bucket, Key=key)["Body"]
+            try:
+                return use(body.iter_chunks(_CHUNK))
+            finally:
+                body.close()
+
+        return await self._call(f"reading s3://{bucket}/{key}", call, deadline)
+
+    async def copy(self, source: str, key: str, target: str, *, deadline: float) -> None:
+        """Copy an object under the same key from the bucket `source` to the bucket `target`, inside the store."""
         await self._call(
-            f"writing s3://{bucket}/{key}",
-            lambda client: client.upload_file(str(path), bucket, key),
+            f"copying s3://{source}/{key} to s3://{target}",
+            lambda client: client.copy({"Bucket": source, "Key": key}, target, key),
+            deadline,
+            writes=True,
+        )
+
+    async def delete(self, bucket: str, key: str, *, deadline: float) -> None:
+        """Remove an object; one that is not there is no error."""
+        await self._call(
+            f"removing s3://{bucket}/{key}",
+            lambda client: client.delete_object(Bucket=bucket, Key=key),
             deadline,
             writes=True,
         )
@@ -96,6 +181,8 @@ class ObjectStore:
         except TimeoutError as error:
             kind = OutcomeUnknownError if writes else TemporaryError
             raise kind(doing, f"no answer within {deadline:g} s", "Try again, or with more time") from error
+        except DriverError:
+            raise
         except Exception as error:
             known = _translate(doing, error, writes=writes)
             if known is None:
@@ -116,6 +203,28 @@ class ObjectStore:
             config=Config(connect_timeout=3, read_timeout=30, retries={"total_max_attempts": 3}),
         )
         return client
+
+
+def _content(doing: str, chunks: Iterable[bytes], *, packed: bool) -> Content:
+    size, unpacked, digest = 0, 0, hashlib.sha256()
+    reader = zlib.decompressobj(wbits=31) if packed else None
+    try:
+        for chunk in chunks:
+            size += len(chunk)
+            digest.update(chunk)
+            rest = chunk
+            while reader is not None and rest:
+                unpacked += len(reader.decompress(rest))
+                rest = reader.unused_data
+                if reader.eof and rest:  # one packed stream after the other is one file
+                    reader = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise PermanentError(
+            doing, f"it cannot be unpacked ({error})", "Use another backup, or its copy"
+        ) from error
+    if reader is not None and not reader.eof:
+        raise PermanentError(doing, "it is truncated", "Use another backup, or its copy")
+    return Content(size, digest.hexdigest(), unpacked if packed else size)
 
 
 def _translate(doing: str, error: BaseException, *, writes: bool) -> DriverError | None:

@@ -6,21 +6,16 @@ Each function takes the layout, is called once while the lab comes up, and block
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from datetime import UTC, datetime
-from pathlib import Path
 
 from hmsdr.control import bootstrap, programs
+from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
-from hmsdr.errors import FailedError
 from hmsdr.lab import wires
 from hmsdr.lab.layout import CLUSTER_DOMAIN, DATABASE, ZONE, Layout
 from hmsdr.lab.overlay import write_playbook
 from hmsdr.lab.tls import write_certificates
 from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
-
-_BACKUP_SECONDS = 60.0
 
 
 def write_files(layout: Layout) -> None:
@@ -81,25 +76,25 @@ def seed_aws(layout: Layout) -> None:
 
 
 def first_backup(layout: Layout) -> None:
-    """A base backup of the primary in the home region's bucket, and its copy in the other's.
+    """A base backup of the home region's server in its bucket, and the copy in the other's: as `hmsdr backup run` makes it.
 
     Raises:
-        FailedError: pg_basebackup failed.
+        HmsdrError: it was not made.
     """
-    from hmsdr.lab.aws.seed import client  # noqa: PLC0415
+    from hmsdr.backup.make import Maker  # noqa: PLC0415 - imported while servers already start
+    from hmsdr.drivers.s3 import ObjectStore  # noqa: PLC0415
 
+    playbook = load(layout.playbook)
     home = next(iter(layout.regions.values()))
-    command: list[str | Path] = [
-        programs.postgres_bin() / "pg_basebackup", "-D", "-", "-F", "tar", "-X", "fetch", "-Z", "gzip:1",
-        "-h", home.postgres.host, "-p", str(home.postgres.port), "-U", "postgres", "--checkpoint=fast", "-w",
-        "--no-manifest",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, timeout=_BACKUP_SECONDS, check=False)
-    if done.returncode != 0:
-        raise FailedError(
-            "making the first backup", done.stderr.decode(errors="replace").strip(), "See the database's log"
+
+    async def make() -> None:
+        objects = ObjectStore(playbook.aws)
+        server = PostgresServer(
+            home.postgres_data, programs.postgres_bin(), choose(layout.user), home.logs / "backup.log"
         )
-    key = f"databases/base_{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
-    objects = client(layout, "s3")
-    for region in layout.regions:
-        objects.put_object(Bucket=f"hms-backups-{region}", Key=key, Body=done.stdout)
+        try:
+            await Maker(playbook, home.name, objects, server, lambda _: None).run()
+        finally:
+            await objects.close()
+
+    asyncio.run(make())

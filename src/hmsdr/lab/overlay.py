@@ -77,6 +77,13 @@ def _overlay(layout: Layout) -> dict[str, Any]:
         },
         "prometheus": {"url": f"https://{layout.prometheus}"},
         "database": {"lease": LEASE, "integrity": {"every": "1m", "at_most": "20s"}},
+        "backups": {
+            "compression": "none",  # the lab's disk is near, and its processors are few
+            "kubernetes": {
+                "recipients": [_age_recipient(layout)],
+                "identity": "${file:secrets/backup-identity}",
+            },
+        },
         "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
         "watch": {
             "chat": {"url": f"http://{layout.channels}/healthz", "interval": "1s", "timeout": "500ms"},
@@ -86,6 +93,17 @@ def _overlay(layout: Layout) -> dict[str, Any]:
         **_witness(layout),
         "thresholds": THRESHOLDS,
     }
+
+
+def _age_recipient(layout: Layout) -> str:
+    """The public key for secrets in backups of the cluster; the private one is made when there is none."""
+    import pyrage  # noqa: PLC0415 - a library for backups, loaded when a lab is made
+
+    path = layout.directory / "secrets" / "backup-identity"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    return str(pyrage.x25519.Identity.from_str(path.read_text().strip()).to_public())
 
 
 def _store(layout: Layout) -> dict[str, Any]:
@@ -109,6 +127,7 @@ def _region(layout: Layout, region: RegionLayout) -> dict[str, Any]:
             "port": region.postgres.port,
             "database": DATABASE,
             "password": None,
+            "data_directory": str(region.postgres_data),
         },
         "redis": {"host": region.redis.host, "port": region.redis.port},
         "agent": {"url": f"http://{region.agent}", "key": "${file:secrets/agent.key}"},

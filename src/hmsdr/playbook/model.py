@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hmsdr.playbook.backups import BackupPolicy
 from hmsdr.playbook.base import Section
 from hmsdr.playbook.endpoints import Endpoint
 from hmsdr.playbook.people import (
@@ -64,6 +65,8 @@ class Playbook(Section):
     """Promises about PostgreSQL and the right to write."""
     cache: CachePolicy = CachePolicy()
     """Promises about Redis."""
+    backups: BackupPolicy = BackupPolicy()
+    """What is kept, how often, for how long."""
     store: Store
     """Event log and write authority."""
     thresholds: Thresholds

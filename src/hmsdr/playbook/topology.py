@@ -33,6 +33,10 @@ _MOST_PODS = 2**31 - 1
 RegionName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 
 
+KeyPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()-]+/)*$"), MayBeBlank()]
+"""Of keys in a bucket: nothing, or directories, each with its slash."""
+
+
 class Kubernetes(Section):
     """How to reach a region's Kubernetes API: a kubeconfig and one of its contexts."""
 
@@ -114,7 +118,7 @@ class Backups(Section):
 
     bucket: Bucket
     """Bucket of the region's own backups."""
-    prefix: Annotated[str, MayBeBlank()] = "databases/"
+    prefix: KeyPrefix = "databases/"
     """Key prefix of database backups in the bucket."""
     copy_bucket: Bucket
     """Bucket in another region that keeps a copy, so that no backup lies only where it is needed."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from hmsdr.decide.backups import RECORD_LIMIT, BackupRecord, RecordError, is_record, missing, parse_record
 from hmsdr.decide.gates import BackupSeen, GapSeen, GateName, LagSeen, Observations
 from hmsdr.decide.soundness import Doubt, doubt
 from hmsdr.drivers.agent_answers import AgentStatus
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 _PROBE_SECONDS = 3.0
 _STORE_SECONDS = 10.0
 """An object store is far away and slow to greet; a gate is not refused for that."""
+_RECORDS_LOOKED_AT = 3
+"""Damaged ones before the newest that is whole; more of them are no hurried look's business."""
 
 
 async def mode_of(systems: Systems, source: str) -> Mode:
@@ -160,26 +163,41 @@ async def _lag(systems: Systems, source: str, target: str) -> LagSeen | DriverEr
 
 
 async def newest_backup(systems: Systems, source: str) -> BackupSeen | DriverError | None:
-    """The newest backup of the source's database, in its own bucket or in the copy elsewhere."""
+    """The newest backup of the source's database that is whole, in its own bucket or in the copy elsewhere."""
     where = systems.playbook.regions[source].backups
     smallest = systems.playbook.thresholds.gates.backup_bytes
     buckets = (where.copy_bucket, where.bucket)
-    found = await asyncio.gather(
-        *(
-            _try(systems.objects().newest(bucket, where.prefix, deadline=_STORE_SECONDS, at_least=smallest))
-            for bucket in buckets
-        )
-    )
-    objects = [
+    found = await asyncio.gather(*(_try(_newest(systems, bucket, where.prefix)) for bucket in buckets))
+    records = [
         (item, bucket)
         for item, bucket in zip(found, buckets, strict=True)
-        if item is not None and not isinstance(item, DriverError)
+        if item is not None and not isinstance(item, DriverError) and item.size >= smallest
     ]
-    if not objects:
+    if not records:
         return next((item for item in found if isinstance(item, DriverError)), None)
-    newest, bucket = max(objects, key=lambda each: each[0].modified)
-    age: timedelta = datetime.now(UTC) - newest.modified
-    return BackupSeen(f"s3://{bucket}/{newest.key}", newest.size, age)
+    newest, bucket = max(records, key=lambda each: each[0].ended)
+    age: timedelta = datetime.now(UTC) - newest.ended
+    return BackupSeen(f"s3://{bucket}/{where.prefix}{newest.name}", newest.size, age)
+
+
+async def _newest(systems: Systems, bucket: str, prefix: str) -> BackupRecord | None:
+    """From the newest record on, the first whose objects are all there: a record alone restores nothing."""
+    objects = systems.objects()
+    listed = await objects.names(bucket, prefix, deadline=_STORE_SECONDS)
+    names = sorted(
+        (name for item in listed if is_record(name := item.key.removeprefix(prefix))), reverse=True
+    )
+    for name in names[:_RECORDS_LOOKED_AT]:
+        try:
+            content = await objects.read(bucket, prefix + name, limit=RECORD_LIMIT, deadline=_STORE_SECONDS)
+            record = parse_record(content, name)
+        except RecordError:
+            continue
+        base = f"{prefix}{record.server}/base/{record.id}/"
+        stored = await objects.listing(bucket, base, deadline=_STORE_SECONDS)
+        if not missing(record, {item.key.removeprefix(prefix): item.size for item in stored}):
+            return record
+    return None
 
 
 async def _database(systems: Systems, region: str) -> PostgresStatus:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import json
 import urllib.request
 from collections import Counter
@@ -184,21 +186,31 @@ async def test_dns_tells_unknown_names_from_missing_types(layout: Layout, driver
     assert answer[0].to_text() == layout.regions["us-west-2"].postgres.host
 
 
-async def test_the_object_store_gives_back_what_was_put_and_ignores_empty_backups(
+async def test_the_object_store_gives_back_what_was_put(
     layout: Layout, driver: Route53, tmp_path: Path
 ) -> None:
     store = ObjectStore(aws(layout))
-    bucket = "hms-backups-us-west-2"
-    assert await store.newest(bucket, "databases/", deadline=10) is None
-    (tmp_path / "one").write_bytes(b"x" * 100_000)
-    (tmp_path / "empty").touch()
-    await store.put_file(bucket, "databases/one", tmp_path / "one", deadline=10)
-    await store.put_file(bucket, "databases/two", tmp_path / "empty", deadline=10)
-    newest = await store.newest(bucket, "databases/", deadline=10)
-    assert newest is not None
-    assert (newest.key, newest.size) == ("databases/one", 100_000)
-    await store.get_file(bucket, "databases/one", tmp_path / "back", deadline=10)
-    assert (tmp_path / "back").read_bytes() == (tmp_path / "one").read_bytes()
+    one, other, content = "hms-backups-us-west-2", "hms-backups-us-east-1", gzip.compress(b"x" * 100_000)
+    assert await store.names(one, "databases/", deadline=10) == []
+    written = await store.put(one, "databases/one.gz", content, deadline=10)
+    await store.put(one, "databases/hms/two", b"", deadline=10)
+    assert written.size == len(content)
+    assert [item.key for item in await store.names(one, "databases/", deadline=10)] == ["databases/one.gz"]
+    assert {item.size for item in await store.listing(one, "databases/", deadline=10)} == {0, len(content)}
+    found = await store.inspect(one, "databases/one.gz", deadline=10)
+    assert (found.size, found.unpacked) == (len(content), 100_000)
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    await store.copy(one, "databases/one.gz", other, deadline=10)
+    assert await store.read(other, "databases/one.gz", limit=1000, deadline=10) == content
+    await store.get_file(other, "databases/one.gz", tmp_path / "back", deadline=10)
+    assert (tmp_path / "back").read_bytes() == content
+    await store.delete(other, "databases/one.gz", deadline=10)
+    await store.put(one, "databases/cut.gz", content[:-9], deadline=10)
+    for key, words in (("cut.gz", "truncated"), ("none", "NoSuchKey")):
+        with pytest.raises(PermanentError, match=words):
+            await store.inspect(one, f"databases/{key}", deadline=10)
+    with pytest.raises(PermanentError, match="more than 10 bytes"):
+        await store.read(one, "databases/one.gz", limit=10, deadline=10)
     with pytest.raises(PermanentError, match="NoSuchBucket"):
-        await store.newest("no-such-bucket", "", deadline=10)
+        await store.listing("no-such-bucket", "", deadline=10)
     await store.close()

@@ -55,8 +55,16 @@ def test_a_field_that_is_not_known_is_refused_and_an_empty_one_is_not() -> None:
     assert read(envelope("ConfigMap", "v1", raw + field(9, b"")))["metadata"] == {"name": "note"}
     with pytest.raises(ApiError, match="field 3 of ConfigMap in protobuf"):
         read(envelope("ConfigMap", "v1", raw + field(3, field(1, b"a") + field(2, b"binary"))))
-    with pytest.raises(ApiError, match="Secret in protobuf"):
-        read(envelope("Secret", "v1", raw))
+    with pytest.raises(ApiError, match="Role in protobuf"):
+        read(envelope("Role", "rbac.authorization.k8s.io/v1", raw))
+
+
+def test_a_secrets_bytes_come_as_base64() -> None:
+    pair = field(1, b"password") + field(2, b"\x00\xff")
+    body = field(1, field(1, b"database")) + field(2, pair) + field(3, b"Opaque")
+    found = read(envelope("Secret", "v1", body))
+    assert found["data"] == {"password": "AP8="}
+    assert found["type"] == "Opaque"
 
 
 @given(st.binary(max_size=200))

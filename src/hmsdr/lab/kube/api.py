@@ -122,8 +122,8 @@ class Api:
         if found is not None:
             return _json(found)
         target = parse(path)
-        if "dryRun" in request.query:
-            raise unsupported("dryRun")
+        if _dry(request) and (request.method not in {"POST", "PUT"} or target.subresource is not None):
+            raise unsupported(f"dryRun of {request.method}")
         if target.subresource is not None:
             return await self._subresource(request, target)
         if target.name is None:
@@ -136,6 +136,11 @@ class Api:
             made = admission.created(
                 self._store, target.kind, target.namespace, None, body, _strictness(request)
             )
+            if _dry(request):
+                self._store.refuse_existing(target.kind, made.item)
+                return _answer(
+                    request, target.kind, made.item, status=201, warnings=made.warnings(target.kind)
+                )
             item = self._store.create(target.kind, made.item)
             return _answer(request, target.kind, item, status=201, warnings=made.warnings(target.kind))
         if request.method != "GET":
@@ -180,6 +185,8 @@ class Api:
         strictness = _strictness(request)
         if request.method == "PUT":
             made = admission.replaced(self._store, kind, namespace, name, body, strictness)
+            if _dry(request):
+                return _answer(request, kind, made.item, warnings=made.warnings(kind))
         elif every.stands_for_all(kind, name):
             patched = partial(admission.patched, request.content_type, kind, validation=strictness)
             return _answer(request, kind, every.patch_each(self._store, namespace, body, patched))
@@ -267,6 +274,14 @@ async def _body(request: web.Request) -> Any:
     if request.content_type == protobuf.CONTENT_TYPE:
         return protobuf.read(await request.read())
     return admission.decode(await request.read())
+
+
+def _dry(request: web.Request) -> bool:
+    """Whether it is only asked if something would be done."""
+    wanted = request.query.getall("dryRun", [])
+    if wanted not in ([], ["All"]):
+        raise bad_request(f"dryRun: Unsupported value: {wanted[0]!r}: supported values: 'All'")
+    return bool(wanted)
 
 
 def _strictness(request: web.Request) -> str:

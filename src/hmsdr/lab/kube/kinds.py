@@ -42,6 +42,7 @@ SERVICES = Kind("", "v1", "services", "Service", short=("svc",), categories=_ALL
 ENDPOINTS = Kind("", "v1", "endpoints", "Endpoints", short=("ep",))
 ENDPOINTSLICES = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 CONFIGMAPS = Kind("", "v1", "configmaps", "ConfigMap", short=("cm",))
+SECRETS = Kind("", "v1", "secrets", "Secret")
 EVENTS = Kind("", "v1", "events", "Event", short=("ev",))
 DEPLOYMENTS = Kind(
     "apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, scalable=True
@@ -61,6 +62,7 @@ KINDS = (
     ENDPOINTS,
     ENDPOINTSLICES,
     CONFIGMAPS,
+    SECRETS,
     EVENTS,
     DEPLOYMENTS,
     STATEFULSETS,

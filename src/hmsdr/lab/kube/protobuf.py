@@ -1,4 +1,4 @@
-"""The protobuf that `kubectl create configmap|deployment|namespace|service …` and `drain` send, read into the JSON that it means.
+"""The protobuf that `kubectl create configmap|secret|deployment|namespace|service …` and `drain` send, read into the JSON that it means.
 
 Only reading, and only the kinds that kubectl makes by itself; the API always answers in JSON, which kubectl takes. A field
 that is not known here is refused: an object with a part missing would be worse than none. Field numbers are those of
@@ -7,6 +7,7 @@ Kubernetes' generated.proto files.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _STRING, _INT, _BOOL, _MAP, _PORT, _IGNORED = "string", "int", "bool", "map", "int-or-string", "ignored"
+_BYTES_MAP = "map of bytes"
 
 Schema = dict[int, tuple[str, Any]]
 """Field number to its JSON name and type; a list of one type means repeated, a schema means a message."""
@@ -56,6 +58,12 @@ _KINDS: dict[str, Schema] = {
         3: ("orphanDependents", _BOOL),
         4: ("propagationPolicy", _STRING),
         5: ("dryRun", [_STRING]),
+    },
+    "Secret": {
+        1: ("metadata", _META),
+        2: ("data", _BYTES_MAP),
+        3: ("type", _STRING),
+        5: ("immutable", _BOOL),
     },
     "Namespace": {1: ("metadata", _META), 2: ("spec", _IGNORED), 3: ("status", _IGNORED)},
     "Deployment": {
@@ -120,6 +128,10 @@ def _message(data: bytes, schema: Schema, where: str) -> dict[str, Any]:
         if kind == _MAP:
             entry = {key: item.decode() for key, _, item in _fields(value)}
             found.setdefault(name, {})[entry.get(1, "")] = entry.get(2, "")
+        elif kind == _BYTES_MAP:
+            pair = {key: item for key, _, item in _fields(value)}
+            packed = base64.b64encode(pair.get(2, b"")).decode()
+            found.setdefault(name, {})[pair.get(1, b"").decode()] = packed
         elif isinstance(kind, list):
             found.setdefault(name, []).append(_value(value, kind[0], at))
         else:

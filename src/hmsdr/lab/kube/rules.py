@@ -5,6 +5,7 @@ What real Kubernetes would carry out and the lab does not is a problem too: noth
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ def change_problems(kind: Kind, old: dict[str, Any], new: dict[str, Any]) -> lis
         return [Problem("spec.selector", "Invalid value: field is immutable")]
     if kind is kinds.STATEFULSETS and before.get("serviceName") != after.get("serviceName"):
         return [Problem("spec.serviceName", "Forbidden: field is immutable")]
-    if kind is kinds.CONFIGMAPS and old.get("immutable"):
+    if kind in {kinds.CONFIGMAPS, kinds.SECRETS} and old.get("immutable"):
         parts = ("data", "binaryData", "immutable")
         if any(old.get(part) != new.get(part) for part in parts):
             return [Problem("data", "Forbidden: field is immutable when `immutable` is set")]
@@ -294,6 +295,15 @@ def _configmap(item: dict[str, Any]) -> Problems:
                               "alphanumeric characters, '-', '_' or '.'")  # fmt: skip
 
 
+def _secret(item: dict[str, Any]) -> Problems:
+    yield from _configmap(item)
+    for key, value in (item.get("data") or {}).items():
+        try:
+            base64.b64decode(value, validate=True)
+        except ValueError:
+            yield Problem(f"data[{key[:80]}]", "Invalid value: illegal base64 data")
+
+
 _RULES: dict[str, Callable[[dict[str, Any]], Problems]] = {
     "pods": _pod,
     "deployments": _deployment,
@@ -302,4 +312,5 @@ _RULES: dict[str, Callable[[dict[str, Any]], Problems]] = {
     "ingresses": _ingress,
     "nodes": _node,
     "configmaps": _configmap,
+    "secrets": _secret,
 }

@@ -199,6 +199,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "binaryData": _STRINGS,
         "immutable": BOOL,
     },
+    "secrets": {
+        **dict.fromkeys(("apiVersion", "kind", "type"), STRING),
+        "metadata": METADATA,
+        "data": _STRINGS,
+        "immutable": BOOL,
+    },
     # What the controllers alone write; the shape is for what is read back from disk.
     "events": {
         "metadata": METADATA,

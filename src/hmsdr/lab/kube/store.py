@@ -104,12 +104,20 @@ class Store:
         """
         item = copy.deepcopy(item)
         item.update({"apiVersion": kind.api_version, "kind": kind.kind})
-        key = key_of(item)
-        if key in self._objects[kind.plural]:
-            raise already_exists(kind.qualified, key[1])
+        self.refuse_existing(kind, item)
         metadata = item["metadata"]
         metadata.update({"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1})
         return self._put(kind, None, item)
+
+    def refuse_existing(self, kind: Kind, item: Object) -> None:
+        """Refuse an object whose name is taken.
+
+        Raises:
+            ApiError: AlreadyExists.
+        """
+        key = key_of(item)
+        if key in self._objects[kind.plural]:
+            raise already_exists(kind.qualified, key[1])
 
     def replace(self, kind: Kind, item: Object) -> Object:
         """Put an object in the place of the one of its name; its generation goes up if its spec changed.

@@ -162,6 +162,10 @@ _COLUMNS: dict[str, tuple[str, _Row]] = {
     "endpoints": ("Endpoints Age", _endpoints),
     "endpointslices": ("AddressType Ports Endpoints Age", _slice),
     "configmaps": ("Data Age", lambda item: [len(item.get("data", {})), _age(item)]),
+    "secrets": (
+        "Type Data Age",
+        lambda item: [item.get("type", "Opaque"), len(item.get("data", {})), _age(item)],
+    ),
     "leases": ("Holder Age", lambda item: [item.get("spec", {}).get("holderIdentity", ""), _age(item)]),
     "events": ("Last_Seen Type Reason Object Message", _event),
 }
