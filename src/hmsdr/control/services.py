@@ -97,7 +97,7 @@ class ServicesWatch:
             looks = await self._looks(region, at)
         if region != self.region:
             return  # the other one has become active meanwhile
-        if punctuality.held_up and any(seen.sight is Sight.UNREACHABLE for seen in looks.values()):
+        if punctuality.held_up and any(seen.sight is not Sight.REACHABLE for seen in looks.values()):
             # Their silence may be ours. What answered counts; the clocks of the others have a gap.
             self.held_up += 1
             looks = {name: seen for name, seen in looks.items() if seen.sight is Sight.REACHABLE}

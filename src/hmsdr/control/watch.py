@@ -98,7 +98,7 @@ class RegionWatch:
         """One look. One in vain does not count when this process was held up meanwhile: that is a gap, not silence."""
         with Punctuality(self._timeout) as punctuality:
             found = await self._look()
-        if found.sight is Sight.UNREACHABLE and punctuality.held_up:
+        if found.sight is not Sight.REACHABLE and punctuality.held_up:
             self.held_up += 1
             return
         before = self.watch
