@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from hmsdr.playbook.findings import Finding, nearest
+from hmsdr.playbook.findings import Finding, Keys, nearest
 from hmsdr.playbook.model import Playbook
 
 ROLES = ("incident-commander", "technical-lead", "operations-manager", "security-lead")
@@ -22,6 +22,7 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     """Findings about people, roles and lists (CO-1, CO-2)."""
     yield from _people(playbook)
     yield from _roles(playbook)
+    yield from _on_call(playbook)
     yield from _alone(playbook)
     yield from _lists(playbook)
     yield from _audiences(playbook)
@@ -61,6 +62,27 @@ def _roles(playbook: Playbook) -> Iterator[Finding]:
             yield Finding(("roles", name, "backup"), "nothing", "a person; this role needs a backup", remedy)
         if role.backup == role.primary:
             yield Finding(("roles", name, "backup"), f"{role.backup!r}, who is the primary", "somebody else")
+
+
+def _on_call(playbook: Playbook) -> Iterator[Finding]:
+    known = {person.name for person in playbook.people}
+    for name, duty in playbook.on_call.roles.items():
+        keys: Keys = ("on_call", "roles", name)
+        if name not in playbook.roles:
+            yield Finding(
+                keys, f"the unknown role {name!r}", "a name of roles", nearest(name, playbook.roles)
+            )
+        turns = () if duty.rotation is None else duty.rotation.people
+        named: list[tuple[Keys, str]] = [
+            ((*keys, "rotation", "people", index), person) for index, person in enumerate(turns)
+        ]
+        named += [
+            ((*keys, "overrides", index, "person"), each.person) for index, each in enumerate(duty.overrides)
+        ]
+        for place, person in named:
+            if person not in known:
+                hint = nearest(person, known)
+                yield Finding(place, f"the unknown person {person!r}", "a name of people", hint)
 
 
 def _alone(playbook: Playbook) -> Iterator[Finding]:

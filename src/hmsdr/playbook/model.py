@@ -9,6 +9,7 @@ from pydantic import Field
 from hmsdr.playbook.backups import BackupPolicy
 from hmsdr.playbook.base import Section
 from hmsdr.playbook.endpoints import Endpoint
+from hmsdr.playbook.oncall import OnCall
 from hmsdr.playbook.people import (
     Audience,
     Cadence,
@@ -77,6 +78,8 @@ class Playbook(Section):
     """Everybody who can be called."""
     roles: dict[str, Role]
     """Roles of the response team, by short name."""
+    on_call: OnCall = OnCall()
+    """Who holds a role when, and how people are called."""
     contacts: Contacts
     """Contact lists."""
     audiences: dict[str, Audience]

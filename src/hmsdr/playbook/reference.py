@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,7 +20,15 @@ from hmsdr.playbook.model import Playbook
 
 BEGIN = "<!-- settings: begin; written by `python -m hmsdr.playbook.reference docs/playbook.md` -->"
 END = "<!-- settings: end -->"
-_TYPES = {timedelta: "duration", str: "text", int: "whole number", float: "number", bool: "true or false"}
+_TYPES = {
+    timedelta: "duration",
+    datetime: "local date and time",
+    time: "time of day",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+}
 
 
 def settings() -> Iterator[tuple[str, str, str, str]]:

@@ -17,6 +17,7 @@ def check(tree: Node) -> list[Finding]:
         *_copies(tree),
         *_watched(tree),
         *_roles(tree),
+        *_on_call(tree),
         *_escalation(tree),
         *_severities(tree),
     ]
@@ -69,6 +70,30 @@ def _roles(tree: Node) -> Iterator[Finding]:
     for role in _names(tree, ("roles",)):
         for key in ("primary", "backup"):
             yield from _unknown(tree, ("roles", role, key), "person", names)
+
+
+def _on_call(tree: Node) -> Iterator[Finding]:
+    people = tree.find(("people",))
+    if people is None or not isinstance(people.value, tuple):
+        return
+    names = [name for index in range(len(people.value)) if (name := _text(tree, ("people", index, "name")))]
+    roles = _names(tree, ("roles",))
+    duties = tree.find(("on_call", "roles"))
+    for role, entry in (duties.entries() if duties else {}).items():
+        keys: Keys = ("on_call", "roles", role)
+        if roles and role not in roles:
+            yield Finding(
+                keys, f"the unknown role {role!r}", one_of(roles), nearest(role, roles), mark=entry.mark
+            )
+        for place in (*_items(tree, (*keys, "rotation", "people")), *_items(tree, (*keys, "overrides"))):
+            person = place if place[-2] == "people" else (*place, "person")
+            yield from _unknown(tree, person, "person", names)
+
+
+def _items(tree: Node, keys: Keys) -> Iterator[Keys]:
+    node = tree.find(keys)
+    if node is not None and isinstance(node.value, tuple):
+        yield from ((*keys, index) for index in range(len(node.value)))
 
 
 def _escalation(tree: Node) -> Iterator[Finding]:
