@@ -24,6 +24,7 @@ FIVE = ("appointment", "auth", "billing", "clinical", "patient")
         ({"lost": ("east",)}, "SEV-1", "the active region east is lost"),
         ({"down": ("auth", "patient")}, "SEV-1", "2 services are down: auth, patient"),
         ({"damaged": ("east",)}, "SEV-1", "the database of east, which all services use, is damaged"),
+        ({"unwritable": True}, "SEV-1", "no region may write: nothing can be saved"),
         ({"down": ("billing",)}, "SEV-2", "billing is down"),
         ({"reached": 0.7}, "SEV-2", "70% of the patients are reached"),
         ({"lost": ("west",)}, "SEV-3", "west is lost, and serves nobody now"),

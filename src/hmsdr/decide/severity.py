@@ -30,6 +30,8 @@ class Situation:
     """Services that nobody reaches on any path."""
     damaged: tuple[str, ...] = ()
     """Regions whose database shows signs of damage."""
+    unwritable: bool = False
+    """No region may write: what the wards enter cannot be saved."""
     degraded: tuple[str, ...] = ()
     """What is slow, or not as it should be, in words."""
     reached: float | None = None
@@ -70,6 +72,8 @@ def _regional(seen: Situation) -> Proposal | None:
         reasons.append(f"{len(seen.down)} services are down: {', '.join(seen.down)}")
     if seen.active is not None and seen.active in seen.damaged:
         reasons.append(f"the database of {seen.active}, which all services use, is damaged")
+    if seen.unwritable:
+        reasons.append("no region may write: nothing can be saved")
     return Proposal("SEV-1", tuple(reasons)) if reasons else None
 
 
