@@ -36,7 +36,7 @@ def test_every_value_survives() -> None:
     empty = {
         name for name in Incident.__slots__ if getattr(book.incidents["INC-1"], name) in (None, (), {}, "", 0)
     }
-    assert empty == {"updates", "passed_over"}
+    assert empty == {"passed_over"}
     assert set(Signal.__slots__) == set(Signal.__dataclass_fields__)
     again = decode(json.loads(json.dumps(encode(book))))
     assert again == book

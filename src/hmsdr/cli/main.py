@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": ("hmsdr.cli.failover:plan", "Show what a failover would do right now."),
     "failover": ("hmsdr.cli.failover:failover", "Fail over from one region to the other."),
     "declare": ("hmsdr.cli.declare:declare", "Say that a region is lost: leave it at once."),
+    "incident": ("hmsdr.cli.incident:incident", "Declare incidents, and see them through."),
     "veto": ("hmsdr.cli.declare:veto", "Stop a failover that the controllers propose."),
     "health-check": (
         "hmsdr.cli.health_check:health_check",

@@ -141,9 +141,12 @@ def _waiting(incident: Incident, playbook: Playbook) -> Iterator[_Series]:
     cadence = playbook.cadence
     what = f"{incident.name} ({incident.severity})"
     if incident.active:
-        declared = incident.opened_at if number == 1 else last.detected_at
         yield _Series(
-            f"page/{number}", declared, (How.PAGE,), f"{what}: you are on call: {incident.title}", False
+            f"page/{number}",
+            last.declared_at,
+            (How.PAGE,),
+            f"{what}: you are on call: {incident.title}",
+            False,
         )
     if incident.active and last.acknowledged_at is None:
         response = playbook.severities[incident.severity].response

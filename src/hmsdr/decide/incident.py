@@ -100,11 +100,16 @@ class Round:
     """From declaring, or reopening, to the notice that it is over. What has not happened is None."""
 
     detected_at: datetime
+    declared_at: datetime
+    paged_at: datetime | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str = ""
     first_word_at: datetime | None = None
     last_word_at: datetime | None = None
     last_word_seq: int = 0
+    updates: int = 0
+    mitigating_at: datetime | None = None
+    monitoring_at: datetime | None = None
     resolved_at: datetime | None = None
     resolution_word_at: datetime | None = None
 
@@ -118,7 +123,6 @@ class Incident:
     title: str
     by: str
     """Who, or what, declared it."""
-    opened_at: datetime
     opened_seq: int
     severity: SeverityName
     proposed: SeverityName
@@ -139,7 +143,6 @@ class Incident:
     sign_at: datetime | None = None
     """The acting commander's last sign of life."""
     sign_seq: int = 0
-    updates: int = 0
     seq: int = 0
     at: datetime | None = None
     events: int = 0

@@ -108,12 +108,11 @@ class _Draft:
             name=event.subject,
             title=str(data.get("title", "")),
             by=event.actor,
-            opened_at=event.at,
             opened_seq=event.seq,
             severity=severity,
             proposed=data.get("proposed", severity),
             reasons=tuple(map(str, data.get("reasons", ()))),
-            rounds=(Round(min(since, event.at)),),
+            rounds=(Round(min(since, event.at), event.at),),
             roles=roles,
             overruled=Told(str(overruled), event.actor, event.at) if overruled else None,
             seq=event.seq,
@@ -145,7 +144,7 @@ class _Draft:
         taken = self._taken(event.data)
         since = min((signal.at for signal in taken), default=event.at)
         incident.status = Status.DECLARED
-        incident.rounds = (*incident.rounds, Round(min(since, event.at)))
+        incident.rounds = (*incident.rounds, Round(min(since, event.at), event.at))
         incident.notes += 1
         _assign_all(incident, event.data)
         self._join(incident, taken)
@@ -213,8 +212,7 @@ def _answered(incident: Incident, event: Recorded) -> bool:
     """Somebody has answered; the first one counts."""
     last = incident.round
     if last.acknowledged_at is None:
-        fresh = replace(last, acknowledged_at=event.at, acknowledged_by=event.actor)
-        incident.rounds = (*incident.rounds[:-1], fresh)
+        _mark(incident, acknowledged_at=event.at, acknowledged_by=event.actor)
     return True
 
 
@@ -229,8 +227,17 @@ def _status(incident: Incident, event: Recorded) -> bool:
         _answered(incident, event)
     incident.status = status
     if status is Status.RESOLVED:
-        incident.rounds = (*incident.rounds[:-1], replace(incident.round, resolved_at=event.at))
+        _mark(incident, resolved_at=event.at)
+    elif status is Status.MITIGATING:
+        _mark(incident, mitigating_at=incident.round.mitigating_at or event.at)
+    elif status is Status.MONITORING:
+        _mark(incident, monitoring_at=incident.round.monitoring_at or event.at)
     return True
+
+
+def _mark(incident: Incident, **what: Any) -> None:
+    """In the current round."""
+    incident.rounds = (*incident.rounds[:-1], replace(incident.round, **what))
 
 
 def _severity(incident: Incident, event: Recorded) -> bool:
@@ -274,14 +281,16 @@ def _said(incident: Incident, event: Recorded) -> bool:
     if word not in tuple(Word):
         return False
     last = incident.round
-    fresh = replace(last, first_word_at=last.first_word_at or event.at)
-    if word == Word.RESOLUTION:
-        if last.resolved_at is None:
-            return False
-        fresh = replace(fresh, resolution_word_at=last.resolution_word_at or event.at)
-    fresh = replace(fresh, last_word_at=event.at, last_word_seq=event.seq)
-    incident.updates += word == Word.UPDATE
-    incident.rounds = (*incident.rounds[:-1], fresh)
+    if word == Word.RESOLUTION and last.resolved_at is None:
+        return False
+    _mark(
+        incident,
+        first_word_at=last.first_word_at or event.at,
+        last_word_at=event.at,
+        last_word_seq=event.seq,
+        updates=last.updates + (word == Word.UPDATE),
+        resolution_word_at=last.resolution_word_at or (event.at if word == Word.RESOLUTION else None),
+    )
     return True
 
 
@@ -290,6 +299,8 @@ def _called(incident: Incident, event: Recorded) -> bool:
     if not series or not isinstance(rung, int) or rung <= incident.called.get(series, 0):
         return False
     incident.called[series] = rung
+    if series == f"page/{len(incident.rounds)}":
+        _mark(incident, paged_at=event.at)
     return True
 
 

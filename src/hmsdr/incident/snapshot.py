@@ -34,7 +34,6 @@ _PLAIN = (
     "notes",
     "called",
     "sign_seq",
-    "updates",
 )
 _COUNTS = ("seq", "events", "passed_over")
 
@@ -124,7 +123,6 @@ def _of_incident(incident: Incident) -> dict[str, Any]:
         **{name: getattr(incident, name) for name in (*_PLAIN, *_COUNTS)},
         "status": str(incident.status),
         "reasons": list(incident.reasons),
-        "opened_at": _text(incident.opened_at),
         "sign_at": _text(incident.sign_at),
         "at": _text(incident.at),
         "roles": {role: list(chain) for role, chain in incident.roles.items()},
@@ -141,14 +139,10 @@ def _of_incident(incident: Incident) -> dict[str, Any]:
 def _incident(raw: Mapping[str, Any]) -> Incident:
     signals = [_signal(each) for each in raw["signals"]]
     facts = {name: told for name, each in raw["facts"].items() if (told := _told(each)) is not None}
-    opened = _at(raw["opened_at"])
-    if opened is None:
-        raise ValueError("an incident that never opened")
     return Incident(
         **{name: raw[name] for name in (*_PLAIN, *_COUNTS)},
         status=Status(raw["status"]),
         reasons=tuple(raw["reasons"]),
-        opened_at=opened,
         sign_at=_at(raw["sign_at"]),
         at=_at(raw["at"]),
         roles={role: tuple(chain) for role, chain in raw["roles"].items()},
