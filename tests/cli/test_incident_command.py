@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import sqlite3
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from commands import Done, hmsdr
+from commands import COMMAND, Done, hmsdr
 from hmsdr.cli.main import cli
 from hmsdr.errors import RefusedError
+from hmsdr.log.events import NewEvent
+from hmsdr.log.sqlite import SqliteStore
 
 BY = ("--by", "Ada Quill")
 SECRETS = {
@@ -53,6 +59,13 @@ class Place:
             assert caught.value.exit_code == 2
             return caught.value.format_message()
         return str(caught.value)
+
+    async def alert(self, key: str) -> None:
+        """A controller's alert in the log."""
+        store = await SqliteStore.open(self.store)
+        began = NewEvent("alert.began", key, "controller", {"text": "It shows damage", "remedy": "look"})
+        await store.append([began], expected=await store.head())
+        await store.close()
 
     def events(self) -> list[tuple[str, str]]:
         with sqlite3.connect(self.store) as connection:
@@ -167,6 +180,68 @@ def test_what_is_wrong_with_one_that_exists_is_refused_too(tmp_path: Path) -> No
     place.incident("resolve", "INC-1", *BY)
     for late in (("acknowledge", "INC-1"), ("severity", "INC-1", "SEV-0", "--reason", "x")):
         assert "reopen" in place.refused(*late, *BY)
+
+
+@pytest.mark.req("CM-3", "CM-4")
+def test_the_messages_are_shown_before_anybody_sends_them(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.run("store", "init")
+    place.incident("declare", "The wards cannot log in", "--down", "auth", *BY)
+    place.incident("note", "INC-1", "MRN 1234567 is locked", "--field", "impact", *BY)
+    found = {
+        (each["audience"], each["language"]): each for each in place.incident("preview", "INC-1", "first")
+    }
+    assert {audience for audience, _ in found} >= {"response-team", "clinical-staff", "patients", "partners"}
+    assert ("patients", "es") in found
+    assert found["management", "en"]["withheld"] == [{"where": "impact", "looks_like": "a record number"}]
+    assert "mitigation" in found["management", "en"]["missing"]
+    done = place.run("incident", "preview", "INC-1", "update", "--audience", "clinical-staff")
+    assert "SUBJECT: [SEV-2] HMS System Incident - Status Update" in done.out
+    assert "AT THE BEDSIDE:" in done.out
+    assert "1234567" not in done.out + done.err
+    assert "no audience" in place.refused("preview", "INC-1", "first", "--audience", "patient")
+
+
+@pytest.mark.req("CM-1")
+def test_a_message_that_no_channel_takes_says_whom_to_call_and_stays_queued(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.run("store", "init")
+    place.incident("declare", "x", *BY)
+    done = place.run("incident", "send", "INC-1", "first", "--seconds", "1", *BY)
+    assert done.status == 1, done
+    assert "no endpoint for" in done.err
+    assert re.search(r"Call: (Ada Quill|Edda Thorne) \+1202555010\d", done.err)
+    kinds = [kind for kind, _ in place.events()]
+    assert kinds.count("message.queued") == 1
+    assert "message.sent" not in kinds
+    assert "tell them" in place.refused("send", "INC-1", "first", "--audience", "patients", *BY)
+    told = place.incident("send", "INC-1", "first", "--audience", "patients", "--by-hand", "loudspeaker", *BY)
+    assert told["channel"] == "by hand: loudspeaker"
+    shown = place.incident("show", "INC-1")
+    assert {each["name"]: each["met"] for each in shown["targets"]}["first word"] is True
+
+
+@pytest.mark.req("IR-1", "IR-4")
+def test_the_keeper_gives_an_alert_its_incident_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.run("store", "init")
+    asyncio.run(place.alert("damage/us-east-1"))
+    words = ("incident", "keep", "--interval", "0.1", "--playbook", str(place.playbook))
+    process = subprocess.Popen([*COMMAND, *words], env={**os.environ, **SECRETS})
+    try:
+        until = time.monotonic() + 60
+        while ("message.queued", "keeper") not in place.events():
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+    shown = place.incident("show", "INC-1")
+    assert (shown["status"], shown["declared_by"], shown["due"]) == ("declared", "keeper", [])
+    assert [line["done"] for line in shown["checklist"] if line["item"] == "activate-team"] == [True]
 
 
 @pytest.mark.req("CO-1", "CO-3")

@@ -82,6 +82,8 @@ def test_communication() -> None:
         "administrative-staff": {"email"},
         "patients": {"banner", "automated-message"},
         "partners": {"direct"},
+        # Ours: executives read no alerts.
+        "management": {"email"},
     }
 
 

@@ -76,8 +76,8 @@ def test_a_manifest_starts_what_there_is_and_probes_what_is_served(manifest: Pat
     assert mounted == {volume["name"] for volume in template["spec"]["volumes"]} | claimed
 
 
-def test_both_processes_have_both() -> None:
-    assert {path.stem for path in UNITS} >= {"hmsdr-agent", "hmsdr-controller"}
+def test_every_process_has_its_unit_and_what_serves_its_manifest() -> None:
+    assert {path.stem for path in UNITS} >= {"hmsdr-agent", "hmsdr-controller", "hmsdr-incidents"}
     assert [path.stem for path in MANIFESTS] == ["agent", "controller"]
 
 

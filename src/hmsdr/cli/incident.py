@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hmsdr.cli.common import by_option, find_playbook, opened, playbook_option, run_async
+from hmsdr.cli.common import by_option, find_playbook, playbook_option, run_async
+from hmsdr.cli.desks import desk_of, json_option
 from hmsdr.cli.incident_view import list_lines, on_call_lines, shown_lines, timeline_lines
+from hmsdr.cli.incident_words import keep, preview, send
 from hmsdr.control.weighing import region_of
 from hmsdr.decide.incident import Incident
 from hmsdr.decide.oncall import assigned
 from hmsdr.decide.severity import Situation
 from hmsdr.errors import RefusedError
 from hmsdr.incident.desk import FIELDS, Declaration, Desk
-from hmsdr.incident.snapshot import beside
 from hmsdr.incident.view import as_json as incident_json
 from hmsdr.incident.view import book_as_json, timeline
-from hmsdr.log.store import Store
 from hmsdr.playbook.findings import nearest
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
 from hmsdr.playbook.people import SeverityName
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 _PER_CENT = 100.0
 
 
@@ -37,11 +35,8 @@ def incident() -> None:
     """Declare incidents, and see them through."""
 
 
-@asynccontextmanager
-async def desk_of(path: Path | None) -> AsyncIterator[tuple[Playbook, Store, Desk]]:
-    """The playbook, its store and the desk over it."""
-    async with opened(path) as (playbook, store):
-        yield playbook, store, Desk(playbook, store, beside(playbook.store.path))
+for _each in (preview, send, keep):
+    incident.add_command(_each)
 
 
 @incident.command()

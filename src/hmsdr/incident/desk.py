@@ -40,7 +40,7 @@ from hmsdr.playbook.people import SeverityName
 MOST_TEXT = 2000
 KEEPER = "keeper"
 FIELDS = (
-    "impact", "patients", "cause", "progress", "issues", "next-steps", "workarounds", "mitigation", "eta", "resolution",
+    "impact", "patients", "services", "cause", "progress", "issues", "next-steps", "workarounds", "mitigation", "eta", "resolution",
     "data-loss", "actions-taken", "improvements", "post-mortem", "war-room", "evidence", "failover",
 )  # fmt: skip
 """What a note may fill in: fields of the messages and of the checklist."""

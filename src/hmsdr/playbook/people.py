@@ -9,6 +9,8 @@ from pydantic import Field
 from hmsdr.playbook.base import Duration, Secret, Section
 from hmsdr.playbook.names import Channel, Reach
 
+Language = Literal["en", "es"]
+Wording = Literal["technical", "executive", "clinical", "partner", "plain"]
 SeverityName = Literal["SEV-0", "SEV-1", "SEV-2", "SEV-3"]
 
 
@@ -72,6 +74,10 @@ class Audience(Section):
     """What people call the group."""
     channels: tuple[Literal["email", "sms", "banner", "automated-message", "direct"], ...]
     """How it is told."""
+    wording: Wording = "executive"
+    """In whose words: `technical` has the alerts, `clinical` what to do at the bedside, `plain` is for patients."""
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)] = ("en",)
+    """Languages of `plain` messages; the others are English."""
 
 
 class Cadence(Section):

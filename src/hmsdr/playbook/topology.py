@@ -180,6 +180,8 @@ class Service(Section):
     """How many pods it runs."""
     tables: tuple[Table, ...] = ()
     """Tables that hold its data, for consistency checks."""
+    downtime: str | None = None
+    """The downtime procedure that the wards follow while it is away."""
 
 
 class Aws(Section):

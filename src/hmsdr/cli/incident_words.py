@@ -1,0 +1,183 @@
+"""``hmsdr incident preview|send|keep``: messages as they would go out now, sending them, and keeping at it. A face only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hmsdr.cli.common import by_option, opened, playbook_option, run_async
+from hmsdr.cli.desks import desk_of, json_option
+from hmsdr.control.logs import log
+from hmsdr.decide.incident import Word
+from hmsdr.decide.messages import TEAM, Message, compose
+from hmsdr.errors import FailedError, RefusedError
+from hmsdr.incident.keeper import Keeper, escalation, queue, said_by_hand
+from hmsdr.incident.post import Post
+from hmsdr.incident.snapshot import beside
+from hmsdr.playbook.findings import nearest
+
+_AGAIN_SECONDS = 0.5
+
+
+@click.command()
+@click.argument("name", metavar="INCIDENT")
+@click.argument("word", type=click.Choice([str(word) for word in Word]))
+@click.option("--audience", "audiences", multiple=True, help="For whom; everybody without it.")
+@json_option
+@playbook_option
+def preview(
+    name: str, word: str, audiences: tuple[str, ...], as_json: bool, playbook_path: Path | None
+) -> None:
+    """The first word, an update or the resolution of INCIDENT as it would be written now, for each audience.
+
+    Fields that nobody has filled are marked; what may tell of a patient is withheld, and named on standard error.
+    """
+    found = run_async(_composed(playbook_path, name, Word(word), audiences))
+    if as_json:
+        click.echo(json.dumps([asdict(message) for message in found]))
+    else:
+        click.echo("\n\n".join(_shown(message) for message in found))
+    for message in found:
+        for each in message.withheld:
+            click.echo(
+                f"{message.audience}: {each.where} is withheld: it looks like {each.looks_like}. Note it anew without.",
+                err=True,
+            )
+
+
+async def _composed(path: Path | None, name: str, word: Word, audiences: tuple[str, ...]) -> list[Message]:
+    doing = f"writing the messages of {name}"
+    async with desk_of(path) as (playbook, _, desk):
+        known = (TEAM, *playbook.audiences)
+        for each in audiences:
+            if each not in known:
+                raise RefusedError(
+                    doing, f"the playbook has no audience {each!r}", nearest(each, known) or ", ".join(known)
+                )
+        incident = await desk.incident(name, doing)
+        now = datetime.now(UTC)
+        return [
+            compose(incident, playbook, each, word, now, language)
+            for each in audiences or known
+            for language in (playbook.audiences[each].languages if each in playbook.audiences else ("en",))
+        ]
+
+
+def _shown(message: Message) -> str:
+    missing = (
+        f"\n({len(message.missing)} not known yet: {', '.join(message.missing)})" if message.missing else ""
+    )
+    return (
+        f"── {message.audience} ({message.language})\nSUBJECT: {message.subject}\n\n{message.body}{missing}"
+    )
+
+
+@click.command()
+@click.argument("name", metavar="INCIDENT")
+@click.argument("word", type=click.Choice([str(word) for word in Word]))
+@click.option("--by-hand", metavar="TEXT", help="Nothing is sent: you told them yourself, and how.")
+@click.option("--audience", default=TEAM, help="Whom you told, with --by-hand.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=60.0, help="Wait so long for delivery.")
+@by_option
+@json_option
+@playbook_option
+def send(
+    name: str,
+    word: str,
+    by_hand: str | None,
+    audience: str,
+    seconds: float,
+    by: str,
+    as_json: bool,
+    playbook_path: Path | None,
+) -> None:
+    """Send the first word, an update or the resolution of INCIDENT to the response team's channels.
+
+    Other audiences are told by hand so far: `preview` writes their messages, --by-hand records that they were told.
+    """
+    if by_hand is not None:
+        found = run_async(_told(playbook_path, name, Word(word), audience, by_hand, by))
+    elif audience != TEAM:
+        raise RefusedError(
+            f"sending the {word} message of {name}",
+            f"nothing is sent to {audience} from here",
+            f"`hmsdr incident preview {name} {word} --audience {audience}`, tell them, and record it with --by-hand",
+        )
+    else:
+        found = run_async(_sent(playbook_path, name, Word(word), by, seconds))
+    click.echo(json.dumps(found) if as_json else _sent_line(found))
+    if not found["sent"]:
+        raise FailedError(
+            f"sending the {word} message of {name}",
+            f"no channel took it within {seconds:g} s: {found['found'] or 'no answer yet'}",
+            f"It stays queued for `hmsdr incident keep`. Call: {found['escalation']}",
+        )
+
+
+async def _told(path: Path | None, name: str, word: Word, audience: str, how: str, by: str) -> dict[str, Any]:
+    async with desk_of(path) as (playbook, _, desk):
+        await said_by_hand(desk, playbook, name, word, audience, how, by)
+    return {"sent": True, "channel": f"by hand: {how}", "maybe_twice": False}
+
+
+async def _sent(path: Path | None, name: str, word: Word, by: str, seconds: float) -> dict[str, Any]:
+    async with desk_of(path) as (playbook, store, desk):
+        key = await queue(desk, playbook, name, word, by)
+        post = Post(playbook, store, by)
+        until = time.monotonic() + seconds
+        while True:
+            await post.deliver()
+            outbox = await post.outbox()
+            if (done := outbox.done.get(key)) is not None:
+                told = {"channel": done.channel, "maybe_twice": done.maybe_twice}
+                return {"sent": True, "key": key, "at": done.at.isoformat(), **told}
+            if time.monotonic() > until:
+                found = outbox.waiting[key].found
+                return {
+                    "sent": False,
+                    "key": key,
+                    "found": found,
+                    "escalation": escalation(playbook, datetime.now(UTC)),
+                }
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _sent_line(found: Mapping[str, Any]) -> str:
+    if not found["sent"]:
+        return "Queued, and not delivered yet"
+    twice = " It may have come twice." if found["maybe_twice"] else ""
+    return f"Told: {found['channel']}.{twice}"
+
+
+@click.command()
+@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, help="Seconds between two rounds.")
+@playbook_option
+def keep(interval: float, playbook_path: Path | None) -> None:
+    """Keep incidents until SIGTERM: alerts get theirs, who is due is called, what is queued is sent.
+
+    Several may run, also while others die: the log puts them in order.
+    """
+    asyncio.run(_keep(playbook_path, interval))
+
+
+async def _keep(path: Path | None, interval: float) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with opened(path) as (playbook, store):
+        name = f"keeper@{socket.gethostname()}"
+        await Keeper(playbook, store, beside(playbook.store.path), name).run(stop, interval, _report)
+
+
+def _report(found: str) -> None:
+    log("incident.not_kept", level="warning", found=found)

@@ -1,0 +1,209 @@
+"""Keeping incidents: alerts get theirs, who is due is called, what is queued is sent; round after round, by as many keepers as there are.
+
+Each round is decided from the log as it is when it is written, so a second keeper, or one that begins anew, repeats nothing. A call and
+its message are one append: nobody is on the record as called whose message is not on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hmsdr.decide.clocks import Due, How, due
+from hmsdr.decide.harmless import WITHHELD, shown, tells_of_a_patient
+from hmsdr.decide.incident import Incident, Word
+from hmsdr.decide.incidents import CALLED, SAID, Book
+from hmsdr.decide.messages import TEAM, compose, ours
+from hmsdr.decide.oncall import reach
+from hmsdr.decide.outbox import QUEUED
+from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.incident.desk import KEEPER, Desk, text_of
+from hmsdr.incident.post import Post
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.store import EventLog, Store
+from hmsdr.playbook.findings import nearest
+from hmsdr.playbook.model import Playbook
+
+MOST_CALLS = 40
+"""In one append; the rest follow in the next round."""
+_HOW = {
+    How.PAGE: "on call",
+    How.CALL: "called, with the backup",
+    How.PHONE: "RING THEIR PHONES",
+    How.EVERYBODY: "RING EVERYBODY",
+}
+
+
+class Keeper:
+    """One keeper: what it does round after round.
+
+    Args:
+        playbook: the hospital's.
+        store: its log.
+        snapshot: where the folded book is kept; None without one.
+        name: who sends, for the record.
+    """
+
+    def __init__(self, playbook: Playbook, store: Store, snapshot: Path | None, name: str) -> None:
+        self._playbook = playbook
+        self._store = store
+        self.desk = Desk(playbook, store, snapshot)
+        self.post = Post(playbook, store, name)
+
+    async def round(self) -> dict[str, int]:
+        """One round; how many events it took to route, calls and sendings it made.
+
+        Raises:
+            StoreError: the log does not answer, or does not take it: the next round begins where this one ended.
+        """
+        record = await self._store.read_authority()
+        holder = None if record.holder is None else record.holder.instance
+        regions = self._playbook.regions.items()
+        active = next((name for name, region in regions if region.postgres.instance == holder), None)
+        book = await self.desk.book()
+        # Nothing is appended when nothing is to be said: a quiet hospital's log stays as it is.
+        routed = await self.desk.route(active) if book.pending else 0
+        called = (
+            await call(self.desk, self._store, self._playbook) if _due(book, self._playbook) or routed else 0
+        )
+        return {"routed": routed, "called": called, "sent": await self.post.deliver()}
+
+    async def run(self, stop: asyncio.Event, interval: float, report: Callable[[str], None]) -> None:
+        """Round after round until `stop`; no error of a round ends it, each new one is reported."""
+        said = ""
+        while not stop.is_set():
+            try:
+                await self.round()
+                said = ""
+            except HmsdrError as error:
+                if str(error) != said:
+                    said = str(error)
+                    report(said)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), interval)
+
+
+async def call(desk: Desk, log: EventLog, playbook: Playbook) -> int:
+    """Call everybody who is due, on the record; how many calls that was."""
+    made: list[Due] = []
+
+    async def calls() -> Sequence[NewEvent]:
+        made[:] = _due(await desk.book(), playbook)
+        return [event for each in made for event in _call(each, playbook)]
+
+    await append_after(log, calls, doing="calling who is due")
+    return len(made)
+
+
+async def queue(desk: Desk, playbook: Playbook, name: str, word: Word, by: str) -> str:
+    """Queue the message `word` of an incident for the response team; its key.
+
+    Queued again before it was sent, it is the same message.
+
+    Raises:
+        RefusedError: there is no such incident, or it goes on and `word` says that it is over, or a field is withheld.
+    """
+    doing = f"sending the {word} message of {name}"
+    key = ""
+
+    def made(_: Book, incident: Incident) -> Sequence[NewEvent]:
+        nonlocal key
+        _fitting(incident, word, doing)
+        message = compose(incident, playbook, TEAM, word, datetime.now(UTC))
+        if message.withheld:
+            what = ", ".join(f"{each.where} looks like {each.looks_like}" for each in message.withheld)
+            raise RefusedError(doing, what, "Note it anew without a patient's data, then send")
+        key = f"{name}/{word}/{incident.seq}"
+        data = {
+            "incident": name,
+            "word": str(word),
+            "audience": TEAM,
+            "channels": _channels(playbook),
+            "subject": message.subject,
+            "body": message.body,
+            "need": 1,
+        }
+        return [NewEvent(QUEUED, key, by, data)]
+
+    await desk.record(name, by, doing, made)
+    return key
+
+
+async def said_by_hand(
+    desk: Desk, playbook: Playbook, name: str, word: Word, audience: str, how: str, by: str
+) -> None:
+    """Put on the record that somebody told an audience, and how.
+
+    Raises:
+        RefusedError: there is no such incident or audience, or the word does not fit.
+    """
+    doing = f"recording who was told of {name}"
+    known = (TEAM, *playbook.audiences)
+    if audience not in known:
+        hint = nearest(audience, known) or ", ".join(known)
+        raise RefusedError(doing, f"the playbook has no audience {audience!r}", hint)
+    told = text_of(how, doing, "text")
+
+    def made(_: Book, incident: Incident) -> Sequence[NewEvent]:
+        _fitting(incident, word, doing)
+        data = {"word": str(word), "audience": audience, "channel": f"by hand: {told}"}
+        return [NewEvent(SAID, name, by, data)]
+
+    await desk.record(name, by, doing, made)
+
+
+def escalation(playbook: Playbook, now: datetime) -> str:
+    """Whom to call when no channel takes a message (CM-1): who is on call for the role, and who after them, with numbers."""
+    phones = {person.name: person.phone for person in playbook.people}
+    names = reach(playbook, playbook.channels.escalation.partition(":")[2], now)
+    return (
+        ", ".join(f"{name} {phones.get(name, '')}".strip() for name in names) or playbook.channels.escalation
+    )
+
+
+def _fitting(incident: Incident, word: Word, doing: str) -> None:
+    if word is Word.RESOLUTION and incident.active:
+        remedy = f"`hmsdr incident resolve {incident.name}` first"
+        raise RefusedError(doing, f"it is {incident.status}", remedy)
+    if word is not Word.RESOLUTION and not incident.active:
+        remedy = f"Send its resolution, or `hmsdr incident reopen {incident.name}`"
+        raise RefusedError(doing, f"it is {incident.status}", remedy)
+
+
+def _channels(playbook: Playbook) -> list[str]:
+    return [playbook.channels.primary, playbook.channels.backup]
+
+
+def _due(book: Book, playbook: Playbook) -> list[Due]:
+    now = datetime.now(UTC)
+    found = [each for incident in book.incidents.values() for each in due(incident, playbook, now)]
+    return found[:MOST_CALLS]
+
+
+def _call(each: Due, playbook: Playbook) -> tuple[NewEvent, NewEvent]:
+    """Its message, and that it was made."""
+    people = {person.name: person for person in playbook.people}
+    numbers = [f"{name} {people[name].phone}" if name in people else name for name in each.people]
+    text = WITHHELD if tells_of_a_patient(each.text, ours(playbook)) else shown(each.text)
+    message = {
+        "incident": each.incident,
+        "word": "call",
+        "audience": TEAM,
+        "channels": _channels(playbook),
+        "subject": text,
+        "body": f"{_HOW[each.how]}: {', '.join(numbers)}. To answer: hmsdr incident acknowledge {each.incident} --by NAME",
+        "need": 0,
+    }
+    key = f"{each.incident}/{each.series}/{each.rung}"
+    called = {
+        "series": each.series,
+        "rung": each.rung,
+        "how": str(each.how),
+        "people": list(each.people),
+        "due_at": each.due_at.isoformat(),
+    }
+    return NewEvent(QUEUED, key, KEEPER, message), NewEvent(CALLED, each.incident, KEEPER, called)

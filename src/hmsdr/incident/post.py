@@ -1,0 +1,129 @@
+"""Sending what the outbox holds: intent on the record, then the message, then what became of it. At least once, never dropped.
+
+Several may do it at once, and any may die at any moment: whoever records the sending of a message has it; when nothing is heard of it
+for a while, the next one sends it again, and says that it may have come twice. What is sent when, `hmsdr.decide.outbox` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hmsdr.decide.incident import Word
+from hmsdr.decide.incidents import SAID
+from hmsdr.decide.outbox import FAILED, SENDING, SENT, UNHEARD, Attempt, Outbox, fold, kind_of, ready
+from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError
+from hmsdr.drivers.webhook import Webhook
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.store import EventLog
+from hmsdr.playbook.model import Playbook
+
+SEND_SECONDS = 10.0
+"""For one message on one channel."""
+AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    attempt: Attempt
+    events: tuple[NewEvent, ...]
+
+
+class Post:
+    """The outbox of one log, and its channels.
+
+    Args:
+        playbook: where the channels are.
+        log: the record.
+        name: who sends, for the record.
+        at_once: messages that are sent side by side.
+        unheard: a sender of whom nothing is heard for so long has died; longer than `SEND_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        playbook: Playbook,
+        log: EventLog,
+        name: str,
+        *,
+        at_once: int = AT_ONCE,
+        unheard: timedelta = UNHEARD,
+    ) -> None:
+        self._playbook = playbook
+        self._log = log
+        self._name = name
+        self._at_once, self._unheard = at_once, unheard
+        self._outbox = Outbox()
+
+    async def outbox(self) -> Outbox:
+        """As of now."""
+        self._outbox = fold(self._outbox, await self._log.read(self._outbox.seq))
+        return self._outbox
+
+    async def deliver(self) -> int:
+        """Send what is to be sent now; how many were tried.
+
+        Raises:
+            StoreError: the log does not take it: nothing more is sent then.
+        """
+        mine: list[Attempt] = []
+        if not await self._ready():
+            return 0
+
+        async def claimed() -> Sequence[NewEvent]:
+            mine[:] = await self._ready()
+            return [
+                NewEvent(SENDING, each.key, self._name, {"channel": each.channel, "attempt": each.number})
+                for each in mine
+            ]
+
+        await append_after(self._log, claimed, doing="recording what is sent")
+        if not mine:
+            return 0
+        await self.outbox()
+        results = await asyncio.gather(*(self._send(each) for each in mine))
+
+        async def settled() -> Sequence[NewEvent]:
+            # Whoever took us for dead may have sent it meanwhile: what is done is done.
+            waiting = (await self.outbox()).waiting
+            return [event for each in results if each.attempt.key in waiting for event in each.events]
+
+        await append_after(self._log, settled, doing="recording what was sent")
+        await self.outbox()
+        return len(mine)
+
+    async def _ready(self) -> list[Attempt]:
+        return ready(await self.outbox(), datetime.now(UTC), self._at_once, self._unheard)
+
+    async def _send(self, attempt: Attempt) -> _Result:
+        parcel = self._outbox.waiting[attempt.key]
+        data: dict[str, Any] = {"channel": attempt.channel}
+        try:
+            await self._post(attempt, f"{parcel.subject}\n\n{parcel.body}")
+        except DriverError as error:
+            data |= {
+                "found": error.found,
+                "permanent": isinstance(error, PermanentError),
+                "unknown": isinstance(error, OutcomeUnknownError),
+            }
+            return _Result(attempt, (NewEvent(FAILED, attempt.key, self._name, data),))
+        sent = NewEvent(SENT, attempt.key, self._name, data)
+        if parcel.word not in tuple(Word):
+            return _Result(attempt, (sent,))
+        said = {"word": parcel.word, "audience": parcel.audience, "channel": attempt.channel}
+        return _Result(attempt, (sent, NewEvent(SAID, parcel.incident, self._name, said)))
+
+    async def _post(self, attempt: Attempt, text: str) -> None:
+        kind = kind_of(attempt.channel)
+        url = self._playbook.channels.endpoints.get(kind)
+        if url is None:
+            raise PermanentError(
+                f"sending on {attempt.channel}", f"no endpoint for {kind}", f"Add channels.endpoints.{kind}"
+            )
+        webhook = Webhook(url.get_secret_value(), self._playbook.traffic.ca_file)
+        message = {"channel": attempt.channel.partition(":")[2], "text": text, "key": attempt.key}
+        await webhook.post(message, deadline=SEND_SECONDS)

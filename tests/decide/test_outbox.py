@@ -1,0 +1,178 @@
+"""The outbox: whatever fails and whoever dies, every message leaves, in order of need, within each channel's rate, or is said to be stuck."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from casebook import START, Log
+from hmsdr.decide.outbox import A_MINUTE, PAUSES, UNHEARD, Attempt, Outbox, failing, fold, kind_of, ready
+
+SLACK, TEAMS = "slack:#incident-response", "teams:Incident Response"
+
+
+def queued(log: Log, key: str, need: int = 1, channels: tuple[str, ...] = (SLACK, TEAMS)) -> None:
+    log.add("message.queued", key, channels=list(channels), need=need, subject="s", body="b", word="call")
+
+
+def box(log: Log) -> Outbox:
+    return fold(Outbox(), log.events)
+
+
+def sending(log: Log, attempt: Attempt) -> None:
+    log.add("message.sending", attempt.key, channel=attempt.channel, attempt=attempt.number)
+
+
+def settled(log: Log, attempt: Attempt, kind: str, **data: object) -> None:
+    log.add(f"message.{kind}", attempt.key, channel=attempt.channel, **data)
+
+
+def test_what_is_needed_most_goes_first_and_nothing_twice() -> None:
+    log = Log()
+    for key, need in (("b", 1), ("a", 0), ("c", 1), ("b", 0)):
+        queued(log, key, need)
+    attempts = ready(box(log), log.now)
+    assert [each.key for each in attempts] == ["a", "b", "c"]
+    for each in attempts:
+        sending(log, each)
+    assert ready(box(log), log.now) == []
+    for each in attempts:
+        settled(log, each, "sent")
+    queued(log, "a")
+    done = box(log)
+    assert (set(done.done), done.waiting) == ({"a", "b", "c"}, {})
+    assert not any(each.maybe_twice for each in done.done.values())
+
+
+@pytest.mark.req("CM-1")
+def test_the_next_channel_at_once_the_same_one_after_a_pause() -> None:
+    log = Log()
+    queued(log, "a")
+    seen = []
+    for _ in range(6):
+        (attempt,) = ready(box(log), log.now)
+        seen.append(attempt.channel)
+        sending(log, attempt)
+        settled(log, attempt, "failed", found="HTTP 503")
+        if len(seen) % 2 == 0:
+            assert failing(box(log))
+            pause = PAUSES[len(seen) // 2 - 1]
+            assert ready(box(log), log.now + pause - timedelta(milliseconds=1)) == []
+            log.now += pause
+    assert seen == [SLACK, TEAMS] * 3
+
+
+def test_a_channel_that_refuses_for_good_is_left_out_until_all_do() -> None:
+    log = Log()
+    queued(log, "a")
+    (attempt,) = ready(box(log), log.now)
+    sending(log, attempt)
+    settled(log, attempt, "failed", found="HTTP 404", permanent=True)
+    for minutes in (0, 2, 2):
+        log.later(minutes=minutes)
+        (attempt,) = ready(box(log), log.now)
+        assert attempt.channel == TEAMS
+        sending(log, attempt)
+        settled(log, attempt, "failed", found="HTTP 503")
+    log.later(minutes=2)
+    sending(log, ready(box(log), log.now)[0])
+    settled(log, attempt, "failed", found="HTTP 404", permanent=True)
+    log.later(minutes=2)
+    assert ready(box(log), log.now)
+
+
+@pytest.mark.parametrize("data", [None, {"unknown": True, "found": "no answer"}])
+def test_what_may_have_arrived_is_sent_again_and_said_to_be_maybe_twice(data: dict | None) -> None:
+    log = Log()
+    queued(log, "a")
+    (attempt,) = ready(box(log), log.now)
+    sending(log, attempt)
+    if data is not None:
+        settled(log, attempt, "failed", **data)
+    else:
+        assert ready(box(log), log.now + UNHEARD - timedelta(seconds=1)) == []
+        log.now += UNHEARD
+    (again,) = ready(box(log), log.now)
+    assert again.number == 2
+    sending(log, again)
+    settled(log, again, "sent")
+    assert box(log).done["a"].maybe_twice
+
+
+def test_no_channel_is_asked_for_more_than_it_takes_in_a_minute() -> None:
+    log = Log()
+    for number in range(200):
+        queued(log, f"m{number}", channels=(SLACK,))
+    sent = 0
+    for _ in range(20):
+        for each in ready(box(log), log.now):
+            sending(log, each)
+            settled(log, each, "sent")
+            sent += 1
+        log.later(seconds=1)
+    assert sent == A_MINUTE["slack"]
+    log.later(minutes=1)
+    assert len(ready(box(log), log.now)) == 50
+    assert kind_of(SLACK) == "slack"
+
+
+steps = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2), st.integers(0, 10**6)), max_size=15)
+
+
+@settings(deadline=None, max_examples=60)
+@given(script=steps)
+def test_whoever_dies_and_whatever_fails_every_message_leaves(script):
+    """Several senders, which die between recording and sending, or between sending and recording; channels that fail."""
+    log = Log()
+    arrived: dict[str, int] = {}
+    keys = [f"m{number}" for number in range(8)]
+    for key in keys:
+        queued(log, key)
+
+    def step(chance: random.Random, *, calm: bool) -> None:
+        for attempt in ready(box(log), log.now):
+            before = box(log).waiting[attempt.key]
+            assert before.sending_at is None or log.now - before.sending_at >= UNHEARD
+            sending(log, attempt)
+            fate = "sent" if calm else chance.choice(["sent", "failed", "lost", "dead before", "dead after"])
+            if fate in ("sent", "lost", "dead after"):
+                arrived[attempt.key] = arrived.get(attempt.key, 0) + 1
+            if fate == "sent":
+                settled(log, attempt, "sent")
+            elif fate in ("failed", "lost"):
+                settled(log, attempt, "failed", found="x", unknown=fate == "lost")
+
+    for wait, _, seed in script:
+        step(random.Random(seed), calm=False)
+        log.later(seconds=wait * 15)
+    for _ in range(5):
+        log.later(minutes=2)
+        step(random.Random(0), calm=True)
+    last = box(log)
+    assert not last.waiting
+    assert set(last.done) == set(keys) == set(arrived)
+    # Whoever has it twice is among those of whom it is said.
+    assert {key for key, times in arrived.items() if times > 1} <= {
+        key for key, each in last.done.items() if each.maybe_twice
+    }
+
+
+@settings(deadline=None, max_examples=30)
+@given(script=steps, cut=st.integers(0, 80))
+def test_a_restart_changes_nothing(script, cut):
+    log = Log(START)
+    for number in range(3):
+        queued(log, f"m{number}")
+    for wait, fate, _ in script:
+        for attempt in ready(box(log), log.now):
+            sending(log, attempt)
+            if fate:
+                settled(log, attempt, "sent" if fate == 1 else "failed", found="x")
+        log.later(seconds=wait * 20)
+    whole = box(log)
+    assert fold(fold(Outbox(), log.events[:cut]), log.events) == whole
+    assert ready(fold(fold(Outbox(), log.events[:cut]), log.events), log.now) == ready(whole, log.now)
