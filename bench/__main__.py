@@ -16,14 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import detection, failover, journal, simulator, switchover, watching
+from bench import detection, failover, incidents, journal, simulator, switchover, watching
 from bench.figures import lines, remarks, rows
 from hmsdr.errors import HmsdrError
 
-PARTS = ("journal", "simulator", "watching", "failover", "detection", "switchover")
+PARTS = ("journal", "incidents", "simulator", "watching", "failover", "detection", "switchover")
 _DESCRIPTION = (
     "The failover beside its floor, detection, a planned database switchover beside Patroni's, watching many endpoints, "
-    "the journal's cost, the runner's memory, a seed of the simulator."
+    "the journal's cost, the runner's memory, an incident of many events, a seed of the simulator."
 )
 
 
@@ -74,6 +74,9 @@ async def _measure(rounds: int, only: str | None) -> dict[str, Any]:
         if only in (None, "journal"):
             print(f"The journal: {journal.STEPS} empty steps, then as many pairs of bare writes", flush=True)
             found["journal"] = await journal.measure(Path(place), rounds)
+        if only in (None, "incidents"):
+            print(f"An incident of {incidents.EVENTS} events", flush=True)
+            found["incidents"] = await incidents.measure(Path(place), rounds)
         if only in (None, "watching"):
             print(
                 f"Watching {', '.join(map(str, watching.COUNTS))} endpoints, {watching.SECONDS:g} s each",

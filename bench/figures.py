@@ -13,6 +13,8 @@ MEMORY_LIMIT_MB = 200.0
 SEED_LIMIT_MS = 50.0
 GAP_LIMIT = 0.2
 """Of the gap that `patronictl switchover` leaves."""
+FOLD_LIMIT_SECONDS = 1.0
+SNAPSHOT_LIMIT_MS = 50.0
 WATCHING_LIMIT_PERCENT = 25.0
 LINEAR_LIMIT = 1.1
 """What an endpoint among the most may cost, beside one among the fewest."""
@@ -83,7 +85,19 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ]
     if part := found.get("simulator"):
         table.append(Row("a seed of the simulator", "ms", 1, Spread.of(part["seed_ms"]), SEED_LIMIT_MS))
-    return table + _detection(found) + _switchover(found) + _watching(found)
+    return table + _incidents(found) + _detection(found) + _switchover(found) + _watching(found)
+
+
+def _incidents(found: Mapping[str, Any]) -> list[Row]:
+    if not (part := found.get("incidents")):
+        return []
+    cold, now = Spread.of(part["fold_seconds"]), Spread.of(part["now_ms"])
+    return [
+        Row("100,000 events of an incident, folded", "s", 2, cold, FOLD_LIMIT_SECONDS),
+        Row("the same, read from the store, too", "s", 2, Spread.of(part["read_and_fold_seconds"])),
+        Row("the same, from a snapshot", "ms", 1, now, SNAPSHOT_LIMIT_MS),
+        Row("of that, the snapshot alone", "ms", 1, Spread.of(part["snapshot_ms"])),
+    ]
 
 
 def _detection(found: Mapping[str, Any]) -> list[Row]:

@@ -153,3 +153,16 @@ def test_what_was_left_out_has_no_rows() -> None:
     (seed,) = rows({"simulator": {"seed_ms": [9.0, 51.0, 60.0]}})
     assert (seed.judged, seed.holds) == (51.0, False)
     assert rows({}) == []
+
+
+def test_an_incident_of_many_events_is_judged_folded_and_from_its_snapshot() -> None:
+    part = {
+        "fold_seconds": [0.4, 1.2, 0.5],
+        "read_and_fold_seconds": [2.0],
+        "now_ms": [60.0],
+        "snapshot_ms": [5.0],
+    }
+    cold, read, warm, alone = rows({"incidents": part})
+    assert (cold.holds, cold.judged) == (True, 0.5)
+    assert (warm.holds, warm.judged) == (False, 60.0)
+    assert (read.limit, alone.limit) == (None, None)
