@@ -146,6 +146,8 @@ def test_an_incident_from_its_declaration_to_its_review(tmp_path: Path) -> None:
         (("declare", "x", "--severity", "SEV-7", *BY), "SEV-7"),
         (("declare", "x", "--reached", "101", *BY), "101"),
         (("declare", "x"), "--by"),
+        (("keep", "--listen", "nowhere"), "no HOST:PORT"),
+        (("keep", "--listen", "127.0.0.1:18999"), "no prometheus.alerts_key"),
         (("on-call", "--at", "yesterday"), "no date and time"),
         (("on-call", "--at", "2026-01-01T00:00"), "no offset"),
     ],

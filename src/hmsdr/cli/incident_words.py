@@ -8,23 +8,30 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from aiohttp import web
 
 from hmsdr.cli.common import by_option, opened, playbook_option, run_async
 from hmsdr.cli.desks import desk_of, json_option
+from hmsdr.cli.serving import address, listen
 from hmsdr.control.logs import log
 from hmsdr.decide.incident import Word
 from hmsdr.decide.messages import TEAM, Message, compose
 from hmsdr.errors import FailedError, RefusedError
+from hmsdr.incident.desk import Desk
+from hmsdr.incident.intake import application
 from hmsdr.incident.keeper import Keeper, escalation, queue, said_by_hand
 from hmsdr.incident.post import Post
 from hmsdr.incident.snapshot import beside
+from hmsdr.log.store import Store
 from hmsdr.playbook.findings import nearest
+from hmsdr.playbook.model import Playbook
 
 _AGAIN_SECONDS = 0.5
 
@@ -161,22 +168,46 @@ def _sent_line(found: Mapping[str, Any]) -> str:
 
 @click.command()
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, help="Seconds between two rounds.")
+@click.option(
+    "--listen", "where", metavar="HOST:PORT", help="Take Alertmanager's webhook there, at /v1/alerts."
+)
 @playbook_option
-def keep(interval: float, playbook_path: Path | None) -> None:
+def keep(interval: float, where: str | None, playbook_path: Path | None) -> None:
     """Keep incidents until SIGTERM: alerts get theirs, who is due is called, what is queued is sent.
 
     Several may run, also while others die: the log puts them in order.
     """
-    asyncio.run(_keep(playbook_path, interval))
+    asyncio.run(_keep(playbook_path, interval, None if where is None else address(where, "the keeper")))
 
 
-async def _keep(path: Path | None, interval: float) -> None:
+async def _keep(path: Path | None, interval: float, where: tuple[str, int] | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with opened(path) as (playbook, store):
         name = f"keeper@{socket.gethostname()}"
-        await Keeper(playbook, store, beside(playbook.store.path), name).run(stop, interval, _report)
+        keeper = Keeper(playbook, store, beside(playbook.store.path), name)
+        async with AsyncExitStack() as stack:
+            if where is not None:
+                await _listen(stack, playbook, store, where)
+            await keeper.run(stop, interval, _report)
+
+
+async def _listen(stack: AsyncExitStack, playbook: Playbook, store: Store, where: tuple[str, int]) -> None:
+    key = playbook.prometheus.alerts_key
+    if key is None:
+        raise RefusedError(
+            "listening for alerts",
+            "the playbook has no prometheus.alerts_key",
+            "Whoever posts must show it: anybody could declare incidents otherwise",
+        )
+    desk = Desk(playbook, store, beside(playbook.store.path))
+    runner = web.AppRunner(
+        application(desk, store, key.get_secret_value()), access_log=None, shutdown_timeout=2.0
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await listen(runner, *where, None, "alerts")
 
 
 def _report(found: str) -> None:

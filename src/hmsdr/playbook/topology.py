@@ -225,6 +225,8 @@ class Prometheus(Section):
     """Base URL of its HTTP API."""
     region_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "region"
     """Label that names the region in its metrics."""
+    alerts_key: Secret | None = None
+    """What Alertmanager shows as its bearer token to `hmsdr incident keep --listen`; unset, nothing listens."""
 
 
 class IntegrityChecks(Section):

@@ -1,0 +1,60 @@
+"""``POST /v1/alerts``: where Alertmanager's webhook sends, with a key. What it takes is in the log before it is answered; else it is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.incident.alertmanager import MOST_BYTES, news, read
+from hmsdr.incident.desk import Desk
+from hmsdr.log.append import append_after
+from hmsdr.log.events import NewEvent
+from hmsdr.log.store import EventLog
+
+_LOG_SECONDS = 8.0
+"""Alertmanager waits 10 s."""
+
+
+def application(desk: Desk, log: EventLog, key: str) -> web.Application:
+    """The way in.
+
+    Args:
+        desk: of the log; its own, for requests come beside everything else.
+        log: where alerts go.
+        key: what Alertmanager shows as its bearer token.
+    """
+    one_by_one = asyncio.Lock()
+
+    async def alerts(request: web.Request) -> web.Response:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        if not hmac.compare_digest(given, key.encode()):
+            return web.Response(status=401, text="the key is wrong\n")
+        try:
+            found = read(await request.read())
+        except RefusedError as error:
+            return web.Response(status=400, text=f"{error}\n")
+
+        async def fresh() -> Sequence[NewEvent]:
+            return news(await desk.book(), found, "alertmanager")
+
+        try:
+            async with one_by_one, asyncio.timeout(_LOG_SECONDS):
+                await append_after(log, fresh, doing="recording alerts")
+        except HmsdrError as error:
+            # Alertmanager sends it again.
+            return web.Response(status=503, text=f"{error}\n")
+        except TimeoutError:
+            return web.Response(status=503, text=f"the log did not take it within {_LOG_SECONDS:g} s\n")
+        return web.json_response({"alerts": len(found)})
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    app = web.Application(client_max_size=MOST_BYTES)
+    app.router.add_post("/v1/alerts", alerts)
+    app.router.add_get("/healthz", healthy)
+    return app
