@@ -218,7 +218,7 @@ def test_a_message_that_no_channel_takes_says_whom_to_call_and_stays_queued(tmp_
     assert "message.sent" not in kinds
     assert "tell them" in place.refused("send", "INC-1", "first", "--audience", "patients", *BY)
     told = place.incident("send", "INC-1", "first", "--audience", "patients", "--by-hand", "loudspeaker", *BY)
-    assert told["channel"] == "by hand: loudspeaker"
+    assert [each["channel"] for each in told] == ["by hand: loudspeaker"]
     shown = place.incident("show", "INC-1")
     assert {each["name"]: each["met"] for each in shown["targets"]}["first word"] is True
 

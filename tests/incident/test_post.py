@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from hmsdr.decide.incident import Word
 from hmsdr.decide.outbox import FAILED, QUEUED, Outbox, fold
 from hmsdr.errors import RefusedError
 from hmsdr.incident.desk import Declaration
-from hmsdr.incident.keeper import Keeper, escalation, queue, said_by_hand
+from hmsdr.incident.keeper import Keeper, escalation, queue, reachable, said_by_hand
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
+from mailbox_server import Mailboxes
 
 CHILD = Path(__file__).parent / "post_child.py"
 SECRETS = {
@@ -97,6 +99,12 @@ def keeper(hospital: Hospital, store: SqliteStore, name: str = "keeper@test") ->
     return Keeper(hospital.playbook, store, None, name)
 
 
+def text_of(mail: EmailMessage) -> str:
+    body = mail.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content())
+
+
 async def add(store: SqliteStore, *events: NewEvent) -> None:
     async def made() -> list[NewEvent]:
         return list(events)
@@ -138,7 +146,7 @@ async def test_teams_when_slack_fails_and_whom_to_call_when_both_do(hospital, st
     keep = keeper(hospital, store)
     await keep.desk.declare(Declaration("x", "Ada Quill"), None)
     hospital.answers = {"slack": 503}
-    key = await queue(keep.desk, hospital.playbook, "INC-1", Word.FIRST, "Ada Quill")
+    (key,) = await queue(keep.desk, hospital.playbook, "INC-1", Word.FIRST, "Ada Quill")
     for _ in range(2):
         await keep.post.deliver()
     assert [kind for kind, _ in hospital.got] == ["teams"]
@@ -148,7 +156,7 @@ async def test_teams_when_slack_fails_and_whom_to_call_when_both_do(hospital, st
     incident = await keep.desk.incident("INC-1", "testing")
     assert incident.round.first_word_at is not None
     hospital.answers = {"slack": 503, "teams": 404}
-    update = await queue(keep.desk, hospital.playbook, "INC-1", Word.UPDATE, "Ada Quill")
+    (update,) = await queue(keep.desk, hospital.playbook, "INC-1", Word.UPDATE, "Ada Quill")
     for _ in range(3):
         await keep.post.deliver()
     stuck = (await keep.post.outbox()).waiting[update]
@@ -188,11 +196,50 @@ async def test_what_does_not_fit_is_refused_and_what_was_said_by_hand_counts(hos
     with pytest.raises(RefusedError, match="it is resolved"):
         await queue(desk, book, "INC-1", Word.UPDATE, "Ada Quill")
     await desk.note("INC-1", "Ada Quill", "some wards", "impact")
-    one = await queue(desk, book, "INC-1", Word.RESOLUTION, "Ada Quill")
-    assert await queue(desk, book, "INC-1", Word.RESOLUTION, "Celia Marsh") == one
+    (one,) = await queue(desk, book, "INC-1", Word.RESOLUTION, "Ada Quill")
+    assert await queue(desk, book, "INC-1", Word.RESOLUTION, "Celia Marsh") == [one]
     await keep.round()
     assert hospital.arrived()[one] == 1
     assert (await desk.incident("INC-1", "testing")).round.resolution_word_at is not None
+
+
+@pytest.mark.req("CM-3", "CM-4")
+async def test_each_audience_is_told_on_each_of_its_channels_in_its_own_words(hospital, store) -> None:
+    async with Mailboxes() as server:
+        environment = {
+            **hospital.environment,
+            "MAIL_URL": server.url,
+            "SMS_URL": server.url.replace("ward@", "sms@"),
+        }
+        hospital.file.write_text(
+            hospital.file.read_text()
+            + "audiences:\n"
+            + "  clinical-staff: {endpoints: {email: '${env:MAIL_URL}', sms: '${env:SMS_URL}'}}\n"
+            + "  patients: {endpoints: {automated-message: '${env:MAIL_URL}'}}\n"
+        )
+        hospital.playbook = load(hospital.file, environ=environment)
+        keep = keeper(hospital, store)
+        await keep.desk.declare(Declaration("The wards cannot log in", "Ada Quill"), None)
+        known = reachable(hospital.playbook)
+        assert known == ("response-team", "clinical-staff", "patients")
+        keys = await queue(keep.desk, hospital.playbook, "INC-1", Word.FIRST, "Ada Quill", known)
+        assert len(set(keys)) == 5
+        async with asyncio.timeout(60):
+            while len((await keep.post.outbox()).done) < len(keys):
+                await keep.post.deliver()
+    mails = {(to[0].partition("@")[0], str(mail["Subject"])): mail for to, mail in server.mails}
+    assert {subject for name, subject in mails if name == "ward"} == {
+        "[SEV-3] HMS System Incident - Initial Alert",
+        "A problem with our computers",
+        "Un problema con nuestras computadoras",
+    }
+    by = {to: [mail for (name, _), mail in mails.items() if name == to] for to in ("ward", "sms")}
+    texts = [text_of(mail) for mail in by["ward"]]
+    assert any("AT THE BEDSIDE:" in text for text in texts)
+    (short,) = by["sms"]
+    assert len(text_of(short).strip()) <= 300
+    audiences = {each.audience for each in (await keep.post.outbox()).done.values()}
+    assert audiences == set(known)
 
 
 @pytest.mark.req("CM-1")

@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,10 +23,11 @@ from hmsdr.cli.serving import address, listen
 from hmsdr.control.logs import log
 from hmsdr.decide.incident import Word
 from hmsdr.decide.messages import TEAM, Message, compose
+from hmsdr.decide.outbox import Outbox
 from hmsdr.errors import FailedError, RefusedError
 from hmsdr.incident.desk import Desk
 from hmsdr.incident.intake import application
-from hmsdr.incident.keeper import Keeper, escalation, queue, said_by_hand
+from hmsdr.incident.keeper import Keeper, escalation, queue, reachable, said_by_hand
 from hmsdr.incident.post import Post
 from hmsdr.incident.snapshot import beside
 from hmsdr.log.store import Store
@@ -93,7 +94,7 @@ def _shown(message: Message) -> str:
 @click.argument("name", metavar="INCIDENT")
 @click.argument("word", type=click.Choice([str(word) for word in Word]))
 @click.option("--by-hand", metavar="TEXT", help="Nothing is sent: you told them yourself, and how.")
-@click.option("--audience", default=TEAM, help="Whom you told, with --by-hand.")
+@click.option("--audience", help="Only this one; everybody who has an endpoint without it.")
 @click.option("--seconds", type=click.FloatRange(1, 600), default=60.0, help="Wait so long for delivery.")
 @by_option
 @json_option
@@ -102,68 +103,80 @@ def send(
     name: str,
     word: str,
     by_hand: str | None,
-    audience: str,
+    audience: str | None,
     seconds: float,
     by: str,
     as_json: bool,
     playbook_path: Path | None,
 ) -> None:
-    """Send the first word, an update or the resolution of INCIDENT to the response team's channels.
+    """Send the first word, an update or the resolution of INCIDENT to the response team and everybody who has an endpoint.
 
-    Other audiences are told by hand so far: `preview` writes their messages, --by-hand records that they were told.
+    Who has none is told by hand: `preview` writes their messages, --by-hand records that they were told.
     """
     if by_hand is not None:
-        found = run_async(_told(playbook_path, name, Word(word), audience, by_hand, by))
-    elif audience != TEAM:
-        raise RefusedError(
-            f"sending the {word} message of {name}",
-            f"nothing is sent to {audience} from here",
-            f"`hmsdr incident preview {name} {word} --audience {audience}`, tell them, and record it with --by-hand",
-        )
-    else:
-        found = run_async(_sent(playbook_path, name, Word(word), by, seconds))
-    click.echo(json.dumps(found) if as_json else _sent_line(found))
-    if not found["sent"]:
+        told = run_async(_told(playbook_path, name, Word(word), audience or TEAM, by_hand, by))
+        click.echo(json.dumps(told) if as_json else "\n".join(_sent_lines(told)))
+        return
+    found = run_async(_sent(playbook_path, name, Word(word), by, audience, seconds))
+    click.echo(json.dumps(found) if as_json else "\n".join(_sent_lines(found)))
+    late = [each for each in found if not each["sent"]]
+    if late:
         raise FailedError(
             f"sending the {word} message of {name}",
-            f"no channel took it within {seconds:g} s: {found['found'] or 'no answer yet'}",
-            f"It stays queued for `hmsdr incident keep`. Call: {found['escalation']}",
+            "; ".join(f"{each['audience']}: {each['found'] or 'no answer yet'}" for each in late),
+            f"They stay queued for `hmsdr incident keep`. Call: {late[0]['escalation']}",
         )
 
 
-async def _told(path: Path | None, name: str, word: Word, audience: str, how: str, by: str) -> dict[str, Any]:
+async def _told(
+    path: Path | None, name: str, word: Word, audience: str, how: str, by: str
+) -> list[dict[str, Any]]:
     async with desk_of(path) as (playbook, _, desk):
         await said_by_hand(desk, playbook, name, word, audience, how, by)
-    return {"sent": True, "channel": f"by hand: {how}", "maybe_twice": False}
+    return [{"sent": True, "audience": audience, "channel": f"by hand: {how}", "maybe_twice": False}]
 
 
-async def _sent(path: Path | None, name: str, word: Word, by: str, seconds: float) -> dict[str, Any]:
+async def _sent(
+    path: Path | None, name: str, word: Word, by: str, audience: str | None, seconds: float
+) -> list[dict[str, Any]]:
     async with desk_of(path) as (playbook, store, desk):
-        key = await queue(desk, playbook, name, word, by)
+        known = reachable(playbook)
+        if audience is not None and audience not in known:
+            raise RefusedError(
+                f"sending the {word} message of {name}",
+                f"nothing is sent to {audience} from here",
+                f"`hmsdr incident preview {name} {word} --audience {audience}`, tell them, record it with --by-hand",
+            )
+        keys = await queue(desk, playbook, name, word, by, known if audience is None else (audience,))
         post = Post(playbook, store, by)
         until = time.monotonic() + seconds
         while True:
             await post.deliver()
             outbox = await post.outbox()
-            if (done := outbox.done.get(key)) is not None:
-                told = {"channel": done.channel, "maybe_twice": done.maybe_twice}
-                return {"sent": True, "key": key, "at": done.at.isoformat(), **told}
-            if time.monotonic() > until:
-                found = outbox.waiting[key].found
-                return {
-                    "sent": False,
-                    "key": key,
-                    "found": found,
-                    "escalation": escalation(playbook, datetime.now(UTC)),
-                }
+            if all(key in outbox.done for key in keys) or time.monotonic() > until:
+                return [_state(outbox, key, escalation(playbook, datetime.now(UTC))) for key in keys]
             await asyncio.sleep(_AGAIN_SECONDS)
 
 
-def _sent_line(found: Mapping[str, Any]) -> str:
-    if not found["sent"]:
-        return "Queued, and not delivered yet"
-    twice = " It may have come twice." if found["maybe_twice"] else ""
-    return f"Told: {found['channel']}.{twice}"
+def _state(outbox: Outbox, key: str, call: str) -> dict[str, Any]:
+    if (done := outbox.done.get(key)) is not None:
+        told = {"channel": done.channel, "at": done.at.isoformat(), "maybe_twice": done.maybe_twice}
+        return {"sent": True, "key": key, "audience": done.audience, **told}
+    parcel = outbox.waiting[key]
+    return {"sent": False, "key": key, "audience": parcel.audience, "found": parcel.found, "escalation": call}
+
+
+def _sent_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for each in found:
+        twice = ", maybe twice" if each.get("maybe_twice") else ""
+        told = (
+            f"told, {each['channel']}{twice}"
+            if each["sent"]
+            else f"queued, and not delivered yet: {each['found']}"
+        )
+        lines.append(f"{each['audience']}: {told}")
+    return lines
 
 
 @click.command()

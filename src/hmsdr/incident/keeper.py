@@ -7,7 +7,7 @@ its message are one append: nobody is on the record as called whose message is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +27,12 @@ from hmsdr.log.events import NewEvent
 from hmsdr.log.store import EventLog, Store
 from hmsdr.playbook.findings import nearest
 from hmsdr.playbook.model import Playbook
+from hmsdr.playbook.people import Language
 
 MOST_CALLS = 40
 """In one append; the rest follow in the next round."""
+_NEED = {TEAM: 1, "clinical-staff": 2, "patients": 4}
+"""Who is told first: calls are 0, anybody else 3."""
 _HOW = {
     How.PAGE: "on call",
     How.CALL: "called, with the backup",
@@ -99,38 +102,62 @@ async def call(desk: Desk, log: EventLog, playbook: Playbook) -> int:
     return len(made)
 
 
-async def queue(desk: Desk, playbook: Playbook, name: str, word: Word, by: str) -> str:
-    """Queue the message `word` of an incident for the response team; its key.
+async def queue(
+    desk: Desk, playbook: Playbook, name: str, word: Word, by: str, audiences: Collection[str] = (TEAM,)
+) -> list[str]:
+    """Queue the message `word` of an incident for these audiences; the keys.
 
-    Queued again before it was sent, it is the same message.
+    The team has one message on the first channel that takes it; any other audience one on each channel that has an endpoint, in each of
+    its languages. Queued again before it was sent, it is the same message.
 
     Raises:
         RefusedError: there is no such incident, or it goes on and `word` says that it is over, or a field is withheld.
     """
     doing = f"sending the {word} message of {name}"
-    key = ""
+    keys: list[str] = []
 
     def made(_: Book, incident: Incident) -> Sequence[NewEvent]:
-        nonlocal key
         _fitting(incident, word, doing)
-        message = compose(incident, playbook, TEAM, word, datetime.now(UTC))
+        events = [each for one in audiences for each in _letters(incident, playbook, one, word, doing, by)]
+        keys[:] = [each.subject for each in events]
+        return events
+
+    await desk.record(name, by, doing, made)
+    return keys
+
+
+def reachable(playbook: Playbook) -> tuple[str, ...]:
+    """Audiences to which messages can be sent from here."""
+    return (TEAM, *(name for name, each in playbook.audiences.items() if each.endpoints))
+
+
+def _letters(
+    incident: Incident, playbook: Playbook, audience: str, word: Word, doing: str, by: str
+) -> list[NewEvent]:
+    group = playbook.audiences.get(audience)
+    languages: tuple[Language, ...] = ("en",) if group is None else group.languages
+    ways = [_channels(playbook)] if group is None else [[f"{kind}@{audience}"] for kind in group.endpoints]
+    events = []
+    for language in languages:
+        message = compose(incident, playbook, audience, word, datetime.now(UTC), language)
         if message.withheld:
             what = ", ".join(f"{each.where} looks like {each.looks_like}" for each in message.withheld)
             raise RefusedError(doing, what, "Note it anew without a patient's data, then send")
-        key = f"{name}/{word}/{incident.seq}"
-        data = {
-            "incident": name,
-            "word": str(word),
-            "audience": TEAM,
-            "channels": _channels(playbook),
-            "subject": message.subject,
-            "body": message.body,
-            "need": 1,
-        }
-        return [NewEvent(QUEUED, key, by, data)]
-
-    await desk.record(name, by, doing, made)
-    return key
+        for channels in ways:
+            data = {
+                "incident": incident.name,
+                "word": str(word),
+                "audience": audience,
+                "language": language,
+                "channels": channels,
+                "subject": message.subject,
+                "body": message.body,
+                "need": _NEED.get(message.audience, 3),
+            }
+            way = channels[0] if group is not None else TEAM
+            key = f"{incident.name}/{word}/{incident.seq}/{way}/{language}"
+            events.append(NewEvent(QUEUED, key, by, data))
+    return events
 
 
 async def said_by_hand(

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hmsdr.decide.harmless import one_line
 from hmsdr.decide.incident import Word
 from hmsdr.decide.incidents import SAID
 from hmsdr.decide.outbox import FAILED, SENDING, SENT, UNHEARD, Attempt, Outbox, fold, kind_of, ready
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError
+from hmsdr.drivers.notifier import Notifier
 from hmsdr.drivers.webhook import Webhook
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
@@ -25,6 +27,8 @@ from hmsdr.playbook.model import Playbook
 SEND_SECONDS = 10.0
 """For one message on one channel."""
 AT_ONCE = 50
+_SHORT = {"sms": 300}
+"""Most characters of a message there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Post:
         parcel = self._outbox.waiting[attempt.key]
         data: dict[str, Any] = {"channel": attempt.channel}
         try:
-            await self._post(attempt, f"{parcel.subject}\n\n{parcel.body}")
+            await self._post(attempt, parcel.subject, parcel.body)
         except DriverError as error:
             data |= {
                 "found": error.found,
@@ -117,13 +121,31 @@ class Post:
         said = {"word": parcel.word, "audience": parcel.audience, "channel": attempt.channel}
         return _Result(attempt, (sent, NewEvent(SAID, parcel.incident, self._name, said)))
 
-    async def _post(self, attempt: Attempt, text: str) -> None:
-        kind = kind_of(attempt.channel)
-        url = self._playbook.channels.endpoints.get(kind)
+    async def _post(self, attempt: Attempt, subject: str, body: str) -> None:
+        kind, url = kind_of(attempt.channel), self._url(attempt.channel)
         if url is None:
             raise PermanentError(
-                f"sending on {attempt.channel}", f"no endpoint for {kind}", f"Add channels.endpoints.{kind}"
+                f"sending on {attempt.channel}",
+                f"no endpoint for {kind}",
+                "Add it to channels.endpoints, or to the audience's endpoints",
             )
-        webhook = Webhook(url.get_secret_value(), self._playbook.traffic.ca_file)
+        if not url.startswith(("http://", "https://")):
+            if kind in _SHORT:
+                subject, body = "", one_line(f"{subject}. {body}", _SHORT[kind])
+            await Notifier(url, attempt.channel).send(subject, body, deadline=SEND_SECONDS)
+            return
+        webhook = Webhook(url, self._playbook.traffic.ca_file)
+        text = f"{subject}\n\n{body}"
         message = {"channel": attempt.channel.partition(":")[2], "text": text, "key": attempt.key}
         await webhook.post(message, deadline=SEND_SECONDS)
+
+    def _url(self, channel: str) -> str | None:
+        kind, _, audience = channel.partition("@")
+        if not audience:
+            endpoints = self._playbook.channels.endpoints
+        elif audience in self._playbook.audiences:
+            endpoints = self._playbook.audiences[audience].endpoints
+        else:
+            return None
+        url = endpoints.get(kind_of(kind))
+        return None if url is None else url.get_secret_value()

@@ -78,6 +78,8 @@ class Audience(Section):
     """In whose words: `technical` has the alerts, `clinical` what to do at the bedside, `plain` is for patients."""
     languages: Annotated[tuple[Language, ...], Field(min_length=1)] = ("en",)
     """Languages of `plain` messages; the others are English."""
+    endpoints: dict[str, Secret] = Field(default_factory=dict)
+    """By channel, where its messages go: an Apprise URL, or a webhook's. A channel without one is told by hand."""
 
 
 class Cadence(Section):
