@@ -200,6 +200,8 @@ def test_the_messages_are_shown_before_anybody_sends_them(tmp_path: Path) -> Non
     done = place.run("incident", "preview", "INC-1", "update", "--audience", "clinical-staff")
     assert "SUBJECT: [SEV-2] HMS System Incident - Status Update" in done.out
     assert "AT THE BEDSIDE:" in done.out
+    assert "- Services Impacted: Authentication service" in done.out
+    assert "- Authentication service: DT-5" in done.out
     assert "1234567" not in done.out + done.err
     assert "no audience" in place.refused("preview", "INC-1", "first", "--audience", "patient")
 

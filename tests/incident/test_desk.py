@@ -10,6 +10,7 @@ import pytest
 
 from casebook import BOOK
 from hmsdr.cli.incident_view import list_lines, plain, shown_lines
+from hmsdr.decide.severity import Situation
 from hmsdr.errors import RefusedError
 from hmsdr.incident.desk import Declaration, Desk
 from hmsdr.incident.view import as_json, book_as_json
@@ -99,3 +100,19 @@ async def test_what_an_alert_says_cannot_move_a_terminal(store: SqliteStore) -> 
     lines += list_lines(book_as_json(await desk.book(), BOOK, now))
     assert not [line for line in lines if not line.isprintable() and line]
     assert plain("x" * 500, 10) == "x" * 9 + "…"
+
+
+async def test_what_a_person_sees_is_part_of_the_incident_and_raises_its_severity(store: SqliteStore) -> None:
+    desk = Desk(BOOK, store)
+    one = Situation(regions=2, services=5, active=EAST, down=("auth",))
+    incident, _ = await desk.declare(Declaration("Nobody can log in", "Ada Quill", one), EAST)
+    assert (incident.severity, incident.services) == ("SEV-2", ("auth",))
+    more = Situation(regions=2, services=5, active=EAST, lost=(EAST,))
+    incident, fresh = await desk.declare(Declaration("The east is gone", "Celia Marsh", more), EAST)
+    assert not fresh
+    assert (incident.severity, incident.services, incident.regions) == ("SEV-1", ("auth",), (EAST,))
+    assert incident.reasons == ("auth is down", f"the active region {EAST} is lost")
+    assert {each.source for each in incident.signals.values()} == {"Ada Quill", "Celia Marsh"}
+    assert incident.passed_over == 0
+    over = await desk.status("INC-1", "Ada Quill", "resolved")
+    assert all(each.ended_at is not None for each in over.signals.values())

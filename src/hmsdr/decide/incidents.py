@@ -100,7 +100,7 @@ class _Draft:
         if event.subject in self._incidents or severity not in SEVERITIES:
             return
         roles = {str(role): tuple(map(str, chain)) for role, chain in data.get("roles", {}).items()}
-        taken = self._taken(data)
+        taken = self._taken(event)
         since = min((signal.at for signal in taken), default=event.at)
         overruled = data.get("overruled")
         self._mine.add(event.subject)
@@ -130,7 +130,7 @@ class _Draft:
         if event.actor == next(iter(incident.roles.get(COMMANDER, ())), None):
             incident.sign_at, incident.sign_seq = event.at, event.seq
         if event.kind == JOINED:
-            self._join(incident, self._taken(event.data))
+            self._join(incident, self._taken(event))
             _propose(incident, event.data)
         elif event.kind == REOPENED:
             self._reopen(incident, event)
@@ -141,7 +141,7 @@ class _Draft:
         if incident.active:
             incident.passed_over += 1
             return
-        taken = self._taken(event.data)
+        taken = self._taken(event)
         since = min((signal.at for signal in taken), default=event.at)
         incident.status = Status.DECLARED
         incident.rounds = (*incident.rounds, Round(min(since, event.at), event.at))
@@ -153,10 +153,12 @@ class _Draft:
             incident.overruled, incident.severity = None, event.data["proposed"]
         _propose(incident, event.data)
 
-    def _taken(self, data: Mapping[str, Any]) -> list[Signal]:
-        """The signals that this event gives to an incident."""
-        keys = data.get("signals", ())
-        return [signal for key in keys if (signal := self._pending.pop(str(key), None)) is not None]
+    def _taken(self, event: Recorded) -> list[Signal]:
+        """The signals that this event gives to an incident: pending ones, and what a person saw."""
+        keys = event.data.get("signals", ())
+        pending = [signal for key in keys if (signal := self._pending.pop(str(key), None)) is not None]
+        seen = (signals.received(raw, event) for raw in event.data.get("seen", ()))
+        return [*pending, *(signal for signal in seen if signal is not None)]
 
     def _join(self, incident: Incident, taken: list[Signal]) -> None:
         for signal in taken:
@@ -228,6 +230,10 @@ def _status(incident: Incident, event: Recorded) -> bool:
     incident.status = status
     if status is Status.RESOLVED:
         _mark(incident, resolved_at=event.at)
+        # Nothing else would end what a person saw.
+        for key, signal in incident.signals.items():
+            if key.startswith("person/") and signal.ended_at is None:
+                incident.signals[key] = replace(signal, ended_at=event.at)
     elif status is Status.MITIGATING:
         _mark(incident, mitigating_at=incident.round.mitigating_at or event.at)
     elif status is Status.MONITORING:

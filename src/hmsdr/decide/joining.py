@@ -100,10 +100,29 @@ def opening(
         "reasons": list(proposal.reasons),
         "roles": {role: list(chain) for role, chain in assigned(playbook, now).items()},
         "signals": [signal.key for signal in signals],
+        "seen": [] if seen is None else observed(seen),
     }
     if severity is not None:
         data["overruled"] = reason or "declared so"
     return Entry(OPENED, f"INC-{len(book.incidents) + 1}", data)
+
+
+def observed(seen: Situation) -> list[dict[str, Any]]:
+    """What a person sees, as an event carries it: signals that end with the incident."""
+    found: list[dict[str, Any]] = []
+    for effect, names, words in (
+        ("lost", seen.lost, "cannot be reached"),
+        ("damaged", seen.damaged, "has a damaged database"),
+    ):
+        found += [
+            {"key": f"person/{effect}/{name}", "text": f"{name} {words}", "effect": effect, "regions": [name]}
+            for name in names
+        ]
+    found += [
+        {"key": f"person/down/{name}", "text": f"{name} is down", "effect": "down", "services": [name]}
+        for name in seen.down
+    ]
+    return found + [{"key": f"person/slow/{text}", "text": text} for text in seen.degraded]
 
 
 def situation(playbook: Playbook, signals: Iterable[Signal], active: str | None = None) -> Situation:

@@ -76,9 +76,7 @@ def began(event: Recorded) -> Iterator[Signal]:
     elif event.kind == RUN:
         yield from _run(event)
     elif event.kind == RECEIVED:
-        yield from (
-            each for raw in _list(event.data, "alerts") if (each := _received(raw, event)) is not None
-        )
+        yield from (each for raw in _list(event.data, "alerts") if (each := received(raw, event)) is not None)
 
 
 def ended(event: Recorded) -> Iterator[str]:
@@ -131,7 +129,8 @@ def _run(event: Recorded) -> Iterator[Signal]:
     yield _signal(f"failover/{region}", text, event, effect="lost", regions=(region,))
 
 
-def _received(raw: Any, event: Recorded) -> Signal | None:
+def received(raw: Any, event: Recorded) -> Signal | None:
+    """The signal that an event carries in itself; None when it is none, or says that one ended."""
     if not isinstance(raw, Mapping) or raw.get("ended") or not isinstance(raw.get("key"), str):
         return None
     effect, severity = raw.get("effect"), raw.get("severity")

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from hmsdr.decide.incident import MOVES, SEVERITIES, Incident, Signal, Status
+from hmsdr.decide.incident import MOVES, SEVERITIES, Incident, Signal, Status, graver
 from hmsdr.decide.incidents import (
     ACKNOWLEDGED,
     ASSIGNED,
+    JOINED,
     NOTED,
     REOPENED,
     SEVERITY,
@@ -24,10 +26,10 @@ from hmsdr.decide.incidents import (
     Book,
     fold,
 )
-from hmsdr.decide.joining import Entry, opening, route
+from hmsdr.decide.joining import Entry, observed, opening, route
 from hmsdr.decide.oncall import assigned
 from hmsdr.decide.response import ITEMS
-from hmsdr.decide.severity import Situation
+from hmsdr.decide.severity import Situation, propose
 from hmsdr.errors import RefusedError
 from hmsdr.incident.snapshot import current
 from hmsdr.log.append import append_after
@@ -146,9 +148,19 @@ class Desk:
         self, incident: Incident, said: Declaration, title: str, by: str, reason: str
     ) -> list[NewEvent]:
         events = [NewEvent(NOTED, incident.name, by, {"text": f"Declared too: {title}"})]
+        if said.seen is not None and (seen := observed(said.seen)):
+            found = propose(said.seen)
+            proposed = {} if found is None else {"proposed": graver(found.severity, incident.proposed)}
+            reasons = [] if found is None else found.reasons
+            data: dict[str, Any] = {
+                "seen": seen,
+                "reasons": list(dict.fromkeys((*incident.reasons, *reasons))),
+                **proposed,
+            }
+            events.append(NewEvent(JOINED, incident.name, by, data))
         if said.severity is not None and said.severity != incident.severity:
-            data = {"severity": said.severity, "reason": reason or title}
-            events.append(NewEvent(SEVERITY, incident.name, by, data))
+            word = {"severity": said.severity, "reason": reason or title}
+            events.append(NewEvent(SEVERITY, incident.name, by, word))
         return events
 
     async def acknowledge(self, name: str, by: str) -> Incident:
