@@ -62,6 +62,7 @@ REASONS: dict[str, set[str]] = {
     r"traffic\.(hosted_zone|record|epoch_record)": set(),
     r"prometheus\.region_label": {"long"},
     r"services\..*\.critical|database\.failover_without_fencing_proof": {"true"},
+    r"services\..*\.downtime": {*TEXT, "null"},
     r"services\..*\.replicas\.standby": {"zero"},  # a warning
     r"thresholds\.gates\.replication_lag_bytes": {"huge"},
 }

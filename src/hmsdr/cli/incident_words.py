@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiohttp import web
 
 from hmsdr.cli.common import by_option, opened, playbook_option, run_async
 from hmsdr.cli.desks import desk_of, json_option
-from hmsdr.cli.serving import address, listen
+from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control.logs import log
 from hmsdr.decide.incident import Word
 from hmsdr.decide.messages import TEAM, Message, compose
@@ -194,9 +192,7 @@ def keep(interval: float, where: str | None, playbook_path: Path | None) -> None
 
 
 async def _keep(path: Path | None, interval: float, where: tuple[str, int] | None) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     async with opened(path) as (playbook, store):
         name = f"keeper@{socket.gethostname()}"
         keeper = Keeper(playbook, store, beside(playbook.store.path), name)
@@ -215,12 +211,8 @@ async def _listen(stack: AsyncExitStack, playbook: Playbook, store: Store, where
             "Whoever posts must show it: anybody could declare incidents otherwise",
         )
     desk = Desk(playbook, store, beside(playbook.store.path))
-    runner = web.AppRunner(
-        application(desk, store, key.get_secret_value()), access_log=None, shutdown_timeout=2.0
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await listen(runner, *where, None, "alerts")
+    served = application(desk, store, key.get_secret_value())
+    await stack.enter_async_context(serving(served, *where, None, "alerts"))
 
 
 def _report(found: str) -> None:

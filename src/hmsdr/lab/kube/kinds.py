@@ -72,7 +72,6 @@ KINDS = (
 REVISIONS = (REPLICASETS, CONTROLLERREVISIONS)
 UNSUPPORTED = (
     *REVISIONS,
-    Kind("", "v1", "secrets", "Secret"),
     Kind("", "v1", "serviceaccounts", "ServiceAccount", short=("sa",)),
     Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",)),
     Kind("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",)),
