@@ -108,7 +108,7 @@ async def test_a_fault_kills_and_stays_until_it_is_healed(lab: Layout, fault: st
     status = await inspect(lab)
     if fault != "redis-killed":  # Kubernetes may have started it again by now
         assert not status.whole
-    assert [item["fault"] for item in status.faults] == [fault]
+        assert [item["fault"] for item in status.faults] == [fault]
     healed = await control.heal(lab)
     assert healed == {"us-east-1": "primary", "us-west-2": "standby, streaming"}
     until = time.monotonic() + 15
@@ -116,6 +116,48 @@ async def test_a_fault_kills_and_stays_until_it_is_healed(lab: Layout, fault: st
         assert time.monotonic() < until, status.problems
         await asyncio.sleep(0.1)
     assert status.authority["epoch"] == 1
+
+
+@pytest.mark.parametrize("region", [EAST, WEST])
+async def test_a_held_service_answers_nobody_until_it_is_healed_and_then_everybody(
+    lab: Layout, region: str
+) -> None:
+    where = lab.regions[region].ingress_http
+
+    async def healthy() -> bool:
+        return await probe.answers(where, "/patient-service/health", deadline=2)
+
+    async def until(wanted: bool, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while await healthy() is not wanted:
+            assert time.monotonic() < ends, f"{region} is not {wanted} within {seconds} s"
+
+    assert await healthy()
+    await control.break_(lab, "service-killed", region=region, service="patient", hold=True)
+    await until(False, 2)
+    asked = 0
+    ends = time.monotonic() + 4  # four starts, if Kubernetes were let
+    while time.monotonic() < ends:
+        assert not await healthy(), f"it answered after {asked} times"
+        asked += 1
+        await asyncio.sleep(0.02)
+    assert asked > 20
+    words = ("kubectl", f"--kubeconfig={lab.kubeconfig}", f"--context={region}", "-n", "hms-system")
+    kubectl = await asyncio.create_subprocess_exec(*words, "describe", "pods", stdout=asyncio.subprocess.PIPE)
+    told = (await asyncio.wait_for(kubectl.communicate(), 30))[0].decode()
+    assert "held down by `hmsdr lab break` until `hmsdr lab heal`" in told
+    await control.heal(lab)
+    await until(True, 1)  # the ingress learns of its pods by a watch
+
+
+async def test_what_kubernetes_mended_is_broken_no_more(lab: Layout) -> None:
+    for fault, service in (("service-killed", "billing"), ("redis-killed", None)):
+        await control.break_(lab, fault, region=EAST, service=service)
+    until = time.monotonic() + 20
+    while (status := await inspect(lab)).faults or not status.whole:
+        assert time.monotonic() < until, (status.faults, status.problems)
+        await asyncio.sleep(0.1)
+    assert json.loads((lab.directory / "faults.json").read_text()) == []
 
 
 async def test_traffic_follows_the_ingress_object(lab: Layout) -> None:

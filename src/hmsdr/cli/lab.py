@@ -109,7 +109,7 @@ def status(context: click.Context, directory: Path, as_json: bool) -> None:
 @click.argument("fault")
 @click.option("--region", help="Where; default: the home region.")
 @click.option("--service", help="Which service, for service-killed.")
-@click.option("--hold", is_flag=True, help="Again and again until `heal`, whatever starts it again.")
+@click.option("--hold", is_flag=True, help="Until `heal`, nothing starts it again.")
 @directory_option
 @json_option
 def break_command(

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from hmsdr.errors import FailedError, RefusedError
+from hmsdr.lab import held, pods
 from hmsdr.lab.components import Component
 from hmsdr.lab.healing import Healing
 from hmsdr.lab.layout import SERVICES, Layout
-from hmsdr.lab.pods import service_processes
 from hmsdr.lab.processes import Killed, LabProcess, kill, lab_processes, sweep
 from hmsdr.playbook.findings import nearest
 
 KILL_SECONDS = 5.0
-_HOLD_PAUSE = 0.25
+_LOOK_PAUSE = 0.25
 _POSTMASTER_PAUSE = 0.02
 _LOOKS = 2
 CONTROL_PLANE = "control-plane-down"
@@ -44,7 +44,7 @@ REDIS = ("redis-server", "redis-check-rdb", "valkey-server")
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A fault that was done and not healed yet. ``at`` is UTC seconds, ``held`` that it is done again and again."""
+    """A fault that was done and not healed yet. ``at`` is UTC seconds, ``held`` that nothing may start it again."""
 
     fault: str
     region: str
@@ -65,22 +65,25 @@ class Faults:
         self._layout = layout
         self._components = components
         self._broken: list[Broken] = []
-        self._holding: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def list(self) -> list[dict[str, Any]]:
         """What is broken."""
         return [asdict(each) for each in self._broken]
 
     def end(self) -> None:
-        """Stop holding anything down."""
-        for task in self._holding:
+        """Let go of everything that is held down; what waits to be started again is started at once."""
+        for task in self._tasks:
             task.cancel()
-        self._holding.clear()
+        self._tasks.clear()
+        for region in self._layout.regions.values():
+            with suppress(OSError):  # the lab may be going down, its directory with it
+                held.write(region, ())
 
     async def break_(
         self, fault: str, region: str | None, service: str | None, *, hold: bool
     ) -> dict[str, Any]:
-        """Let `fault` happen; with `hold`, again and again until it is healed.
+        """Let `fault` happen; with `hold`, nothing starts again what it killed until it is healed.
 
         Raises:
             RefusedError: no such fault, region or service, or nothing of it runs.
@@ -99,7 +102,7 @@ class Faults:
                 sweep, lab.lab_id, lab.directory, seconds=KILL_SECONDS, region=region
             )
         else:
-            killed = await self._kill(await self._wanted(fault, region, service))
+            killed = await self._kill_pods(fault, region, service, hold=hold)
         if killed.count == 0:
             raise RefusedError(
                 f"breaking {region} with {fault}", "nothing of it runs", "`hmsdr lab heal` first"
@@ -109,9 +112,11 @@ class Faults:
             raise FailedError(
                 f"breaking {region} with {fault}", f"{killed.survivors} processes are alive", "Try again"
             )
-        # An agent starts a standby that dies again at once, so a database is held down in any case.
-        if (hold or fault == "database-killed") and fault not in ("region-down", CONTROL_PLANE):
-            self._holding.append(asyncio.create_task(self._hold(fault, region, service)))
+        if fault == "database-killed":
+            # An agent starts a standby that dies again at once, so a database is held down in any case.
+            self._tasks.append(asyncio.create_task(self._hold(region)))
+        elif not hold and self._workload(fault, region, service):
+            self._tasks.append(asyncio.create_task(self._watch(self._broken[-1])))
         return {**asdict(killed), "region": region, "what": FAULTS[fault]}
 
     async def heal(self) -> dict[str, Any]:
@@ -124,7 +129,7 @@ class Faults:
         broken, self._broken = self._broken, []
         self._save()
         return await Healing(self._layout, self._components).run(
-            {(each.fault, each.region) for each in broken}
+            {(each.fault, each.region, each.service) for each in broken}
         )
 
     def _note(self, broken: Broken) -> None:
@@ -150,19 +155,44 @@ class Faults:
             return lambda process: process.directory == here.postgres_data
         if fault == "redis-killed":
             return lambda process: process.region == region and process.executable in REDIS
-        pids = await service_processes(self._layout, region, str(service))
+        pids = await pods.service_processes(self._layout, region, str(service))
         return lambda process: process.pid in pids
 
     async def _kill(self, wanted: Callable[[LabProcess], bool]) -> Killed:
         return await asyncio.to_thread(_kill_until_gone, self._layout, wanted)
 
-    async def _hold(self, fault: str, region: str, service: str | None) -> None:
+    async def _kill_pods(self, fault: str, region: str, service: str | None, *, hold: bool) -> Killed:
+        """Kill what belongs to a fault of one part; with `hold`, Kubernetes is kept from starting it beforehand."""
+        wanted, place = await self._wanted(fault, region, service), self._layout.regions[region]
+        workload, before = self._workload(fault, region, service), held.read(place)
+        if hold and workload:
+            held.write(place, before | {workload})
+        killed = await self._kill(wanted)
+        if hold and workload and killed.count == 0:
+            held.write(place, before)
+        return killed
+
+    def _workload(self, fault: str, region: str, service: str | None) -> str | None:
+        """What Kubernetes would start again."""
+        if fault == "service-killed":
+            return pods.deployment(str(service))
+        return pods.cache(self._layout, region) if fault == "redis-killed" else None
+
+    async def _hold(self, region: str) -> None:
         while True:
-            if fault == "database-killed":
-                await _postmaster(self._layout.regions[str(region)].postgres_data)
-            else:
-                await asyncio.sleep(_HOLD_PAUSE)
-            await self._kill(await self._wanted(fault, region, service))
+            await _postmaster(self._layout.regions[region].postgres_data)
+            await self._kill(await self._wanted("database-killed", region, None))
+
+    async def _watch(self, broken: Broken) -> None:
+        """Kubernetes mends what is not held: then it is broken no more."""
+        workload = str(self._workload(broken.fault, broken.region, broken.service))
+        while True:
+            if await pods.lacking(self._layout, broken.region, workload) is None:
+                break
+            await asyncio.sleep(_LOOK_PAUSE)
+        if broken in self._broken:
+            self._broken.remove(broken)
+            self._save()
 
 
 def check(layout: Layout, fault: str, region: str, service: str | None) -> None:

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 from hmsdr.errors import FailedError
-from hmsdr.lab import probe
+from hmsdr.lab import pods, probe
 from hmsdr.lab.components import Component
-from hmsdr.lab.layout import SERVICES, Layout
+from hmsdr.lab.layout import NAMESPACE, SERVICES, Layout
 from hmsdr.lab.processes import kill, lab_processes
 from hmsdr.lab.regions import Agents
 
@@ -34,8 +34,11 @@ class Healing:
         self._layout = layout
         self._components = components
 
-    async def run(self, broken: Collection[tuple[str, str]]) -> dict[str, Any]:
+    async def run(self, broken: Collection[tuple[str, str, str | None]]) -> dict[str, Any]:
         """Start what is down and wait; gives each region's state in words.
+
+        Args:
+            broken: fault, region and service of each.
 
         Raises:
             FailedError: a server, an agent or a service did not come back.
@@ -44,14 +47,13 @@ class Healing:
             component.start()
         for component in self._components.values():
             await component.until_ready(HEAL_SECONDS, however_often=True)
-        for fault, region in broken:
+        for fault, region, _ in broken:
             if fault == "database-killed":
                 await asyncio.to_thread(self._restart_agent, region)
         async with Agents(self._layout) as agents, asyncio.timeout(2 * HEAL_SECONDS):
-            regions = {region for _, region in broken}
-            await asyncio.gather(
-                *(self._cache(region) for region in regions if region in self._layout.regions)
-            )
+            regions = {region for _, region, _ in broken if region in self._layout.regions}
+            await asyncio.gather(*(self._cache(region) for region in regions))
+            await asyncio.gather(*(self._pods(region, name) for region, name in self._workloads(broken)))
             found = await asyncio.gather(
                 *(self._region(agents, name, services=name in regions) for name in self._layout.regions)
             )
@@ -97,6 +99,24 @@ class Healing:
                 return
             if time.monotonic() > ends:
                 raise FailedError(f"healing {region}", f"Redis does not listen on {where}", "See its log")
+            await asyncio.sleep(_PAUSE)
+
+    def _workloads(self, broken: Collection[tuple[str, str, str | None]]) -> set[tuple[str, str]]:
+        """Region and name of what Kubernetes has to bring back."""
+        found = set()
+        for fault, region, service in broken:
+            if fault in ("redis-killed", "region-down"):
+                found.add((region, pods.cache(self._layout, region)))
+            for each in SERVICES if fault == "region-down" else [service] if service else []:
+                found.add((region, pods.deployment(each)))
+        return found
+
+    async def _pods(self, region: str, workload: str) -> None:
+        ends = time.monotonic() + HEAL_SECONDS
+        while (found := await pods.lacking(self._layout, region, workload)) is not None:
+            if time.monotonic() > ends:
+                remedy = f"`kubectl --context={region} -n {NAMESPACE} describe pods` says why"
+                raise FailedError(f"healing {region}", found, remedy)
             await asyncio.sleep(_PAUSE)
 
     async def _services(self, region: str, ends: float) -> None:

@@ -9,11 +9,13 @@ import signal
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import KUBECTL, Cluster, deployment, fetch, running, wait_for
 
 from hmsdr.control.proctable import start_time
+from hmsdr.lab import held
 from hmsdr.lab.kube.containers import ForkServer
 
 needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH")
@@ -107,6 +109,49 @@ def commands(mark: str) -> list[int]:
 
 async def one_pod(cluster: Cluster) -> str:
     return (await cluster.kubectl("get", "pods", "-o", "name")).split()[0]
+
+
+@needs_kubectl
+async def test_what_is_held_is_not_started_also_not_as_another_pod_and_at_once_when_let_go(
+    cluster: Cluster,
+) -> None:
+    async def pods() -> list[Any]:
+        return json.loads(await cluster.kubectl("get", "pods", "-o", "json"))["items"]
+
+    async def states() -> list[Any]:
+        return [pod["status"]["containerStatuses"][0] for pod in await pods() if pod["status"]]
+
+    async def asked(path: str) -> str | None:
+        addresses = [pod["status"].get("podIP") for pod in await pods()]
+        found = [await fetch(f"http://{each}:8080{path}") for each in addresses]
+        return next(filter(None, found), None)
+
+    for _ in range(4):  # its back-off is 3.2 s by now
+        await asked("/exit")
+        await wait_for(lambda: asked("/"), "it to be started again", 10)
+    held.write(cluster.region, {"patient-service"})
+    await asked("/exit")
+
+    async def told() -> bool:
+        return any(
+            "held down" in state["state"].get("waiting", {}).get("message", "") for state in await states()
+        )
+
+    await wait_for(told, "it to be held", 5)
+    before = [state["restartCount"] for state in await states()]
+    await cluster.kubectl(
+        "delete", *(await cluster.kubectl("get", "pods", "-o", "name")).split(), "--grace-period=1"
+    )
+    await wait_for(told, "the next pod to be held", 5)
+    for _ in range(10):
+        assert await asked("/") is None
+        await asyncio.sleep(0.1)
+    after = [state["restartCount"] for state in await states()]
+    assert (len(before), after) == (1, [0])
+    began = asyncio.get_running_loop().time()
+    held.write(cluster.region, ())
+    await wait_for(lambda: asked("/"), "it to serve", 10)
+    assert asyncio.get_running_loop().time() - began < 3
 
 
 def nap() -> str:
