@@ -231,6 +231,21 @@ def listeners() -> list[Listener]:
     return found
 
 
+def listens(pid: int, where: Endpoint) -> bool:
+    """Does this very process listen on `where` over TCP?"""
+    sockets = {
+        f"socket:[{each.inode}]"
+        for each in listeners()
+        if (each.protocol, each.host, each.port) == ("tcp", where.host, where.port)
+    }
+    with suppress(OSError):
+        for handle in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - cheap names
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{handle}") in sockets:  # noqa: PTH115
+                    return True
+    return False
+
+
 def _obstacle(name: str, hosts: list[str], port: int, chosen: Mapping[str, int]) -> str | None:
     """Why `port` cannot be had on `hosts`, or None."""
     for other, taken in chosen.items():

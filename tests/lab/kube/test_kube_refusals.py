@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster import KUBECTL, Cluster, deployment, running, wait_for
+from cluster import KUBECTL, Cluster, deployment, fetch, running, wait_for
 
 pytestmark = [
     pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH"),
@@ -117,6 +118,39 @@ async def test_a_field_without_effect_is_taken_with_a_warning(cluster: Cluster) 
     )
     plain = deployment(cluster.layout.directory, name="plain", replicas=0)
     assert "Warning" not in await cluster.kubectl("create", "-f", "-", given=json.dumps(plain), errors=True)
+
+
+def redis(name: str, replicas: int = 1) -> str:
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"containers": [{"name": "redis", "image": "redis:7"}]},
+    }
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return json.dumps(
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": spec}
+    )
+
+
+async def test_a_second_store_at_the_regions_address_is_never_called_ready(cluster: Cluster) -> None:
+    alone = "the lab runs one redis:7 in a region"
+    assert alone in await cluster.kubectl("create", "-f", "-", given=redis("first", 2), fails=True)
+    await cluster.kubectl("create", "-f", "-", given=redis("first"))
+    await cluster.kubectl("rollout", "status", "sts/first", "--timeout=30s")
+    assert alone in await cluster.kubectl("scale", "sts/first", "--replicas=2", fails=True)
+    patch = '{"spec":{"replicas":3}}'
+    assert alone in await cluster.kubectl("patch", "sts/first", "--type=merge", "-p", patch, fails=True)
+    await cluster.kubectl("create", "-f", "-", given=redis("second"))
+    url = f"{cluster.url}/api/v1/namespaces/hms-system/pods"
+    restarts, ends = 0, asyncio.get_running_loop().time() + 20
+    while restarts < 3:  # at every start, and between them
+        assert asyncio.get_running_loop().time() < ends, f"it was started again {restarts} times"
+        for pod in json.loads(await fetch(url) or "{}")["items"]:
+            for state in pod["status"].get("containerStatuses", []):
+                name = pod["metadata"]["name"]
+                if name in ("first-0", "second-0"):
+                    assert state["ready"] is (name == "first-0"), state
+                restarts = state["restartCount"] if name == "second-0" else restarts
+        await asyncio.sleep(0.02)
 
 
 async def test_a_drained_node_has_no_pods_until_it_is_uncordoned(cluster: Cluster) -> None:

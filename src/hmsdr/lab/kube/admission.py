@@ -118,7 +118,7 @@ def scaled(old: Object, scale: Any) -> Object:
     except MismatchError as error:
         raise bad_request(f'Scale in version "v1" cannot be handled as a Scale: {error}') from error
     wanted = (scale.get("spec") or {}).get("replicas", 0)
-    if problems := list(rules.replicas(wanted)):
+    if problems := list(rules.replicas(wanted, old["spec"].get("template") or {})):
         raise invalid(_told(problems), "Scale", old["metadata"]["name"], problems)
     metadata = old["metadata"]
     if version := (scale.get("metadata") or {}).get("resourceVersion"):
@@ -188,6 +188,8 @@ def _placed(kind: Kind, namespace: str | None, name: str | None, item: Any, vali
     _address(kind, namespace, name, admitted.item.setdefault("metadata", {}))
     if kind in {kinds.DEPLOYMENTS, kinds.STATEFULSETS} and "spec" in admitted.item:
         admitted.item["spec"].setdefault("replicas", 1)
+    if kind is kinds.STATEFULSETS and "spec" in admitted.item:
+        admitted.item["spec"].setdefault("updateStrategy", {"type": "RollingUpdate"})
     if kind in _WITH_SPEC:
         admitted.item.setdefault("spec", {})
     return admitted

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from hmsdr.lab import ports
 from hmsdr.lab.kube import containers, images, kinds, podstatus
 from hmsdr.lab.kube.events import record
 from hmsdr.lab.kube.store import Object, key_of, now
@@ -204,7 +205,7 @@ class PodLife:
     async def _healthy(self, probe: Mapping[str, Any], seconds: float) -> str | None:
         """None, or what is wrong."""
         if "httpGet" not in probe:
-            return None
+            return await self._listens()
         get = probe["httpGet"]
         url = f"http://{get.get('host') or self._address}:{self._port(get['port'])}{get.get('path', '/')}"
         try:
@@ -214,6 +215,16 @@ class PodLife:
                 return None if answer.ok else f"HTTP {answer.status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return f"{type(error).__name__}: {error}"
+
+    async def _listens(self) -> str | None:
+        """None, or what is wrong with a store: it shares its region's address, so its own process must be the one there."""
+        image = self._container.get("image", "")
+        if self._ready or not images.host_network(image) or self._process is None:
+            return None
+        where = self._kubelet.region.agent if image == images.POSTGRES else self._kubelet.region.redis
+        if await asyncio.to_thread(ports.listens, self._process.pid, where):
+            return None
+        return f"process {self._process.pid} does not listen on {where}"
 
     def _port(self, wanted: int | str) -> int:
         named = {port.get("name"): port["containerPort"] for port in self._container.get("ports") or []}

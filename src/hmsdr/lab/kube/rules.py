@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from hmsdr.lab.kube import kinds
+from hmsdr.lab.kube import images, kinds
 from hmsdr.lab.kube.kinds import Kind
 
 POD_ROOM = 151
@@ -215,15 +215,25 @@ def _workload(spec: dict[str, Any]) -> Problems:
         )
     yield from _labels("spec.template.metadata", template.get("metadata") or {})
     yield from _pod_spec("spec.template.spec", template.get("spec") or {})
-    yield from replicas(spec.get("replicas", 1))
+    yield from replicas(spec.get("replicas", 1), template)
     yield from _lacking("spec", spec, "minReadySeconds")
 
 
-def replicas(wanted: int) -> Problems:
-    """What is wrong with this number of pods."""
+def replicas(wanted: int, template: dict[str, Any]) -> Problems:
+    """What is wrong with this number of pods made from `template`."""
     yield from _at_least("spec", {"replicas": wanted}, ("replicas",), 0)
     if wanted > POD_ROOM:
         yield Problem("spec.replicas", f"Invalid value: {wanted}: the lab's node has room for {POD_ROOM}")
+    alone = [
+        container.get("image", "")
+        for container in (template.get("spec") or {}).get("containers") or []
+        if images.host_network(container.get("image", ""))
+    ]
+    if wanted > 1 and alone:
+        yield Problem(
+            "spec.replicas",
+            f"Invalid value: {wanted}: the lab runs one {alone[0]} in a region, at the region's one address",
+        )
 
 
 def _deployment(item: dict[str, Any]) -> Problems:
