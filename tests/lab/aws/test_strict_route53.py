@@ -6,14 +6,20 @@ import asyncio
 import gzip
 import hashlib
 import json
+import struct
 import urllib.request
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import aiohttp
 import botocore.exceptions
+import dns.asyncquery
 import dns.asyncresolver
+import dns.message
+import dns.opcode
+import dns.rcode
 import dns.resolver
 import pytest
 
@@ -21,6 +27,8 @@ from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.drivers.route53 import Route53
 from hmsdr.drivers.s3 import ObjectStore
 from hmsdr.lab.aws.seed import client, seed
+from hmsdr.lab.dns.__main__ import Server
+from hmsdr.lab.dns.answers import Answers, Record
 from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout
 from hmsdr.playbook.topology import Aws, Traffic
 from hmsdr.runbook.action import StepContext
@@ -83,6 +91,15 @@ async def addresses(layout: Layout, count: int) -> Counter[str]:
         ([("DELETE", {"weight": 100, "value": "127.0.0.9"})], "do not match the current values"),
         ([("CREATE", {"weight": 100})], "already exists"),
         ([("DELETE", {"weight": 100}), ("CREATE", {"weight": 256})], "Invalid weight 256"),
+        ([("UPSERT", {"weight": 90, "value": "1.2.3.400"})], "ARRDATAIllegalIPv4Address"),
+        (
+            [("UPSERT", {"weight": 90}), ("UPSERT", {"weight": 80})],
+            "invalid set of changes for a resource record",
+        ),
+        (
+            [("DELETE", {"weight": 100}), ("CREATE", {"weight": 9}), ("UPSERT", {"weight": 8})],
+            "invalid set of changes",
+        ),
     ],
 )
 async def test_what_route53_refuses_is_refused_whole(
@@ -158,6 +175,11 @@ async def test_throttling_is_waited_out(layout: Layout, driver: Route53) -> None
     )
     await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).read())
     assert await driver.weights(deadline=10)
+    raw = client(layout, "route53", attempts=1)
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).read())
+    for ask in (raw.list_hosted_zones, raw.list_hosted_zones_by_name):
+        with pytest.raises(botocore.exceptions.ClientError, match=r"Throttling.*Rate exceeded"):
+            await asyncio.to_thread(ask)
     await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).read())
     with pytest.raises(TemporaryError, match="Throttling"):
         await driver.weights(deadline=0.15)
@@ -184,6 +206,115 @@ async def test_dns_tells_unknown_names_from_missing_types(layout: Layout, driver
         await resolver.resolve(PUBLIC_NAME.upper(), "AAAA")
     answer = await resolver.resolve("postgres-secondary.hms.system.svc.cluster.local", "A", tcp=True)
     assert answer[0].to_text() == layout.regions["us-west-2"].postgres.host
+
+
+def simple(name: str, kind: str, *values: str) -> dict[str, object]:
+    return {"Name": name, "Type": kind, "TTL": 1, "ResourceRecords": [{"Value": each} for each in values]}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values", "words"),
+    [
+        ("bad", "TXT", ("bare words",), "enclosed in quotation marks"),
+        ("bad", "TXT", (f'"{"x" * 256}"',), "CharacterStringTooLong"),
+        ("bad", "AAAA", ("192.0.2.1",), "IllegalIPv6Address"),
+        ("bad", "CNAME", ("a.example.", "b.example."), "one value, not 2"),
+        ("bad", "MX", ("mail.example.",), "FATAL problem"),
+        ("bad", "A", ("192.0.2.1", "192.0.2.1"), "Duplicate Resource Record"),
+        ("x" * 64, "A", ("192.0.2.1",), "LabelTooLong"),
+        ("a*b", "A", ("192.0.2.1",), "wildcard"),
+    ],
+)
+async def test_a_record_that_dns_could_not_answer_is_refused(
+    layout: Layout, driver: Route53, name: str, kind: str, values: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match=words):
+        await asyncio.to_thread(send, layout, ("UPSERT", simple(f"{name}.{ZONE}", kind, *values)))
+
+
+async def test_a_zone_has_its_own_records_which_are_counted_and_stay(layout: Layout, driver: Route53) -> None:
+    route53, zone = client(layout, "route53"), zone_id(layout)
+    found = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    own = [item for item in found if item["Name"] == f"{ZONE}."]
+    assert sorted(item["Type"] for item in own) == ["NS", "SOA"]
+    for told in (
+        route53.list_hosted_zones()["HostedZones"],
+        route53.list_hosted_zones_by_name()["HostedZones"],
+        [route53.get_hosted_zone(Id=zone)["HostedZone"]],
+    ):
+        assert [item["ResourceRecordSetCount"] for item in told] == [len(found)]
+    for item in own:
+        with pytest.raises(botocore.exceptions.ClientError, match="A HostedZone must contain"):
+            send(layout, ("DELETE", item))
+    with pytest.raises(botocore.exceptions.ClientError, match="HostedZoneNotEmpty"):
+        route53.delete_hosted_zone(Id=zone)
+
+
+async def test_a_change_while_another_is_worked_on_is_refused_as_the_service_does(
+    layout: Layout, driver: Route53
+) -> None:
+    url = f"http://{layout.aws}/2013-04-01/hostedzone/{zone_id(layout)}/rrset"
+
+    async def empty(session: aiohttp.ClientSession) -> str:
+        async with session.post(url, data=b"<ChangeResourceRecordSetsRequest/>") as answer:
+            return await answer.text()
+
+    async with aiohttp.ClientSession() as session:
+        answers = await asyncio.gather(*(empty(session) for _ in range(5)))
+    assert sum("InvalidChangeBatch" in each for each in answers) == 1, answers
+    assert sum("<Code>PriorRequestNotComplete</Code>" in each for each in answers) == 4, answers
+
+
+async def test_dns_answers_everything_that_is_asked(layout: Layout, driver: Route53) -> None:
+    """Apex, wildcard, names that have only names below them, and what makes no sense."""
+    send(
+        layout,
+        ("UPSERT", simple(f"*.wards.{ZONE}", "A", "192.0.2.7")),
+        ("UPSERT", simple(f"a.b.{ZONE}", "A", "192.0.2.8")),
+    )
+    listed = client(layout, "route53").list_resource_record_sets(HostedZoneId=zone_id(layout))
+    assert f"\\052.wards.{ZONE}." in {item["Name"] for item in listed["ResourceRecordSets"]}
+    where = {"where": layout.dns.host, "port": layout.dns.port, "timeout": 2}
+
+    async def ask(name: str, kind: str = "A") -> tuple[str, list[str], list[str]]:
+        found = await dns.asyncquery.udp(dns.message.make_query(name, kind), **where)
+        told = [rrset.to_text().split()[4] for rrset in found.answer]
+        return (
+            dns.rcode.to_text(found.rcode()),
+            told,
+            [rrset.to_text().split()[3] for rrset in found.authority],
+        )
+
+    ends = asyncio.get_running_loop().time() + 10
+    while (await ask(f"x.wards.{ZONE}"))[1] != ["192.0.2.7"]:
+        assert asyncio.get_running_loop().time() < ends
+        await asyncio.sleep(0.05)
+    assert (await ask(f"x.y.WARDS.{ZONE}"))[1] == ["192.0.2.7"]
+    assert await ask(f"x.wards.{ZONE}", "AAAA") == ("NOERROR", [], ["SOA"])
+    assert await ask(f"b.{ZONE}") == ("NOERROR", [], ["SOA"])
+    assert await ask(f"c.{ZONE}") == ("NXDOMAIN", [], ["SOA"])
+    assert (await ask(ZONE, "SOA"))[:1] == ("NOERROR",)
+    assert len((await ask(ZONE, "SOA"))[1]) == len((await ask(ZONE, "NS"))[1]) == 1
+    assert (await ask("example.org"))[0] == "REFUSED"
+    query = dns.message.make_query(ZONE, "A").to_wire()
+    reader, writer = await asyncio.open_connection(layout.dns.host, layout.dns.port)
+    writer.write(struct.pack("!H", 14) + query[:14])
+    (length,) = struct.unpack("!H", await asyncio.wait_for(reader.readexactly(2), 2))
+    assert dns.message.from_wire(await reader.readexactly(length)).rcode() == dns.rcode.FORMERR
+    writer.close()
+
+
+def test_a_record_that_cannot_be_answered_is_told_as_a_failure(layout: Layout) -> None:
+    """One that was stored before it was refused: whoever asks must not wait until its patience ends."""
+    server = Server(layout)
+    server._answers = Answers([Record(f"bad.{ZONE}.", "A", 1, ("1.2.3.400",))], (ZONE,))
+    query = dns.message.make_query(f"bad.{ZONE}", "A")
+    answer = dns.message.from_wire(server._respond(query.to_wire()) or b"")
+    assert (answer.rcode(), answer.id) == (dns.rcode.SERVFAIL, query.id)
+    assert server._respond(answer.to_wire()) is None, "no answer to an answer"
+    status = dns.message.make_query(ZONE, "A")
+    status.set_opcode(dns.opcode.STATUS)
+    assert dns.message.from_wire(server._respond(status.to_wire()) or b"").rcode() == dns.rcode.NOTIMP
 
 
 async def test_the_object_store_gives_back_what_was_put(

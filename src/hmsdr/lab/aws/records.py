@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hmsdr.lab.aws import values
+
 MAX_WEIGHT = 255
 MAX_TTL = 2_147_483_647
+_NS_TTL, _SOA_TTL = 172_800, 900
 TYPES = frozenset({"A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SPF", "SRV", "TXT"})
 
 Key = tuple[str, str, str | None]
@@ -56,8 +59,8 @@ class InvalidChangeBatchError(Exception):
 
 
 def normalise(name: str) -> str:
-    """Lower case, with the final dot."""
-    lowered = name.lower()
+    """Lower case, with the final dot, a wildcard as a star."""
+    lowered = name.lower().replace("\\052", "*")
     return lowered if lowered.endswith(".") else lowered + "."
 
 
@@ -71,11 +74,17 @@ def apply(records: Mapping[Key, RecordSet], batch: Sequence[Change], zone: str) 
     messages: list[str] = []
     if not batch:
         raise InvalidChangeBatchError(["The batch has no changes"])
+    for key, actions in _by_key(batch).items():
+        if len(actions) > 1 and actions != ["DELETE", "CREATE"]:
+            named = f"'{key[0]}', type '{key[1]}'"
+            messages.append(
+                f"The request contains an invalid set of changes for a resource record set {named}"
+            )
     for change in batch:
         record = change.record
         message = _malformed(record, zone)
         if message is None and change.action == "DELETE":
-            message = _delete(after, record)
+            message = _delete(after, record, zone)
         elif message is None:
             message = _put(after, record, create=change.action == "CREATE")
         if message is not None:
@@ -85,6 +94,24 @@ def apply(records: Mapping[Key, RecordSet], batch: Sequence[Change], zone: str) 
     return after
 
 
+def _by_key(batch: Sequence[Change]) -> dict[Key, list[str]]:
+    found: dict[Key, list[str]] = {}
+    for change in batch:
+        found.setdefault(change.record.key, []).append(change.action)
+    return found
+
+
+def defaults(zone: str, servers: Sequence[str]) -> dict[Key, RecordSet]:
+    """The records that a hosted zone has from the start; `servers` answer for it."""
+    dotted = [normalise(server) for server in servers] or [f"ns.{zone}"]
+    authority = f"{dotted[0]} awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
+    made = (
+        RecordSet(zone, "NS", _NS_TTL, tuple(dotted)),
+        RecordSet(zone, "SOA", _SOA_TTL, (authority,)),
+    )
+    return {record.key: record for record in made}
+
+
 def _malformed(record: RecordSet, zone: str) -> str | None:  # noqa: PLR0911 - one line for each rule
     if record.type not in TYPES:
         return f"Invalid Resource Record: type '{record.type}' is not supported"
@@ -92,6 +119,10 @@ def _malformed(record: RecordSet, zone: str) -> str | None:  # noqa: PLR0911 - o
         return f"RRSet with DNS name {record.name} is not permitted in zone {zone}"
     if not record.values:
         return f"Invalid request: {record} has no resource records"
+    if message := values.bad_name(record.name) or values.bad_values(record.type, record.values):
+        return message
+    if record.type == "SOA" and record.name != zone:
+        return f"RRSet of type SOA with DNS name {record.name} is not permitted, only at apex of zone {zone}"
     if not 0 <= record.ttl <= MAX_TTL:
         return f"Invalid TTL {record.ttl} of {record}: expected 0 to {MAX_TTL}"
     if (record.weight is None) != (record.set_identifier is None):
@@ -101,7 +132,9 @@ def _malformed(record: RecordSet, zone: str) -> str | None:  # noqa: PLR0911 - o
     return None
 
 
-def _delete(records: dict[Key, RecordSet], record: RecordSet) -> str | None:
+def _delete(records: dict[Key, RecordSet], record: RecordSet, zone: str) -> str | None:
+    if record.name == zone and record.type in ("NS", "SOA"):
+        return f"A HostedZone must contain its {record.type} record for the zone itself."
     found = records.get(record.key)
     if found is None:
         return f"Tried to delete resource record set {record} but it was not found"

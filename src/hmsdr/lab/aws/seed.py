@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from hmsdr.lab.layout import PROMETHEUS_NAME, PUBLIC_NAME, ZONE, Layout
 
@@ -16,12 +17,13 @@ TTL = 1
 """Seconds: the lab's users find the new region as fast as its thresholds are short."""
 
 
-def client(layout: Layout, service: str) -> Any:
-    """A boto3 client of the lab's AWS API."""
+def client(layout: Layout, service: str, *, attempts: int = 5) -> Any:
+    """A boto3 client of the lab's AWS API that tries each request at most `attempts` times."""
     return boto3.session.Session().client(
         service,  # type: ignore[call-overload]
         region_name="us-east-1",
         endpoint_url=f"http://{layout.aws}",
+        config=Config(retries={"total_max_attempts": attempts}),
         aws_access_key_id="lab",
         aws_secret_access_key="lab",  # noqa: S106 - moto asks for some, and checks none
     )

@@ -12,8 +12,16 @@ from xml.etree import ElementTree as ET
 import aiohttp
 from aiohttp import web
 
-from hmsdr.lab.aws.records import InvalidChangeBatchError
-from hmsdr.lab.aws.wire import NAMESPACE, MalformedError, change_info, error, parse_batch, record_list
+from hmsdr.lab.aws.records import InvalidChangeBatchError, defaults
+from hmsdr.lab.aws.wire import (
+    NAMESPACE,
+    MalformedError,
+    change_info,
+    counted,
+    error,
+    parse_batch,
+    record_list,
+)
 from hmsdr.lab.aws.zones import Budget, Zones
 
 _ZONE_PATH = r"/2013-04-01/hostedzone/{zone:[A-Z0-9]+}/rrset"
@@ -22,6 +30,8 @@ _HOP_HEADERS = frozenset(
 )
 _LONG_POLL_SECONDS = 20.0
 _MAX_BODY = 1 << 30
+_PROCESSING_SECONDS = 0.02
+"""How long a change of a zone is worked on; another one of that zone is refused meanwhile."""
 
 
 class StrictAws:
@@ -100,12 +110,18 @@ class StrictAws:
         zone = request.match_info["zone"]
         if self._zones.get(zone) is None:
             return _xml(error("NoSuchHostedZone", f"No hosted zone found with ID: {zone}"), 404)
-        try:
-            change = self._zones.change(zone, parse_batch(await request.read()))
-        except MalformedError as malformed:
-            return _xml(error("InvalidInput", str(malformed)), 400)
-        except InvalidChangeBatchError as invalid:
-            return _xml(error("InvalidChangeBatch", f"[{', '.join(invalid.messages)}]"), 400)
+        with self._zones.processing(zone) as alone:
+            if not alone:
+                why = "The request was rejected because Route 53 was still processing a prior request."
+                return _xml(error("PriorRequestNotComplete", why), 400)
+            try:
+                batch = parse_batch(await request.read())
+                await asyncio.sleep(_PROCESSING_SECONDS)
+                change = self._zones.change(zone, batch)
+            except MalformedError as malformed:
+                return _xml(error("InvalidInput", str(malformed)), 400)
+            except InvalidChangeBatchError as invalid:
+                return _xml(error("InvalidChangeBatch", f"[{', '.join(invalid.messages)}]"), 400)
         status, submitted = self._zones.status(change) or ("PENDING", 0.0)
         return _xml(change_info(change, status, submitted, answer="ChangeResourceRecordSetsResponse"))
 
@@ -139,6 +155,9 @@ class StrictAws:
             return refused
         if self._session is None:
             return web.Response(status=503)
+        deleted = self._deleted(request)
+        if deleted is not None and (kept := self._not_empty(deleted)) is not None:
+            return kept
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
         async with self._session.request(
             request.method,
@@ -151,13 +170,29 @@ class StrictAws:
             body = await answer.read()
             if route53 and request.method == "POST" and request.path.rstrip("/").endswith("/hostedzone"):
                 self._note_zone(body)
-            kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in _HOP_HEADERS]
+            if deleted is not None and answer.ok:
+                self._zones.forget(deleted)
+            if route53:
+                body = counted(body, self._zones.counts())
+            passed = [(k, v) for k, v in answer.headers.items() if k.lower() not in _HOP_HEADERS]
             if request.method == "HEAD" and "Content-Length" in answer.headers:
-                kept.append(("Content-Length", answer.headers["Content-Length"]))
+                passed.append(("Content-Length", answer.headers["Content-Length"]))
             encoding = answer.headers.get("Content-Encoding")
             if encoding:
-                kept.append(("Content-Encoding", encoding))
-            return web.Response(status=answer.status, body=body, headers=_multi(kept))
+                passed.append(("Content-Encoding", encoding))
+            return web.Response(status=answer.status, body=body, headers=_multi(passed))
+
+    def _deleted(self, request: web.Request) -> str | None:
+        """Id of the zone whose deletion is asked for."""
+        path = re.fullmatch(r"/2013-04-01/hostedzone/([A-Z0-9]+)/?", request.path)
+        return path[1] if path is not None and request.method == "DELETE" else None
+
+    def _not_empty(self, zone: str) -> web.Response | None:
+        found = self._zones.get(zone)
+        if found is None or len(found.accepted) <= len(defaults(found.name, ())):
+            return None
+        why = "The specified hosted zone contains non-required resource record sets and so cannot be deleted."
+        return _xml(error("HostedZoneNotEmpty", why), 400)
 
     def _note_zone(self, body: bytes) -> None:
         root = ET.fromstring(body)  # noqa: S314 - moto's own answer, on loopback
@@ -167,7 +202,8 @@ class StrictAws:
         name, path = zone.findtext(f"{{{NAMESPACE}}}Name"), zone.findtext(f"{{{NAMESPACE}}}Id")
         found = re.fullmatch(r"/?(?:hostedzone/)?([A-Z0-9]+)", path or "")
         if name and found:
-            self._zones.add(found[1], name)
+            servers = [each.text or "" for each in root.iter(f"{{{NAMESPACE}}}NameServer")]
+            self._zones.add(found[1], name, servers)
 
 
 def _multi(pairs: list[tuple[str, str]]) -> aiohttp.typedefs.LooseHeaders:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import cast
 from xml.sax.saxutils import escape
 
 from hmsdr.lab.aws.records import Change, RecordSet, normalise
 
 NAMESPACE = "https://route53.amazonaws.com/doc/2013-04-01/"
 _IN = f"{{{NAMESPACE}}}"
+_STAR = "\\052"
+"""As the service writes a wildcard."""
 ACTIONS = ("CREATE", "DELETE", "UPSERT")
 
 
@@ -51,7 +53,7 @@ def _change(element: ET.Element) -> Change:
             name=normalise(_text(record, "Name")),
             type=_text(record, "Type"),
             ttl=int(_text(record, "TTL")),
-            values=tuple(cast("str", item.text) for item in record.iter(f"{_IN}Value")),
+            values=tuple(item.text or "" for item in record.iter(f"{_IN}Value")),
             set_identifier=record.findtext(f"{_IN}SetIdentifier"),
             weight=None if weight is None else int(weight),
         ),
@@ -93,9 +95,22 @@ def _record(record: RecordSet) -> str:
         )
     values = "".join(f"<ResourceRecord><Value>{escape(v)}</Value></ResourceRecord>" for v in record.values)
     return (
-        f"<ResourceRecordSet><Name>{escape(record.name)}</Name><Type>{record.type}</Type>{weighted}"
+        f"<ResourceRecordSet><Name>{escape(record.name.replace('*', _STAR))}</Name><Type>{record.type}</Type>{weighted}"
         f"<TTL>{record.ttl}</TTL><ResourceRecords>{values}</ResourceRecords></ResourceRecordSet>"
     )
+
+
+def counted(body: bytes, counts: Mapping[str, int]) -> bytes:
+    """An answer about hosted zones, with each one's number of record sets from `counts` by its id."""
+
+    def one(found: re.Match[str]) -> str:
+        zone = re.search(r"<Id>/?(?:hostedzone/)?([A-Z0-9]+)</Id>", found[0])
+        if zone is None or zone[1] not in counts:
+            return found[0]
+        told = f"<ResourceRecordSetCount>{counts[zone[1]]}</ResourceRecordSetCount>"
+        return re.sub(r"<ResourceRecordSetCount>\d+</ResourceRecordSetCount>", told, found[0])
+
+    return re.sub(r"<HostedZone>.*?</HostedZone>", one, body.decode(), flags=re.DOTALL).encode()
 
 
 def error(code: str, message: str) -> str:

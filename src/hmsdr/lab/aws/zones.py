@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from hmsdr.lab.aws.records import Change, Key, RecordSet, apply, normalise
+from hmsdr.lab.aws.records import Change, Key, RecordSet, apply, defaults, normalise
 
 
 @dataclass(slots=True)
@@ -43,17 +43,38 @@ class Zones:
         self._delay = insync_delay
         self._zones: dict[str, Zone] = {}
         self._changes: dict[str, _Pending] = {}
+        self._processing: set[str] = set()
         self._moved = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.serial = 1
         if file.exists():
             self._load(json.loads(file.read_text()))
 
-    def add(self, zone: str, name: str) -> None:
-        """Know a zone that was created behind."""
+    def add(self, zone: str, name: str, servers: Sequence[str]) -> None:
+        """Know a zone that was created behind, for which `servers` answer."""
         if zone not in self._zones:
-            self._zones[zone] = Zone(normalise(name))
+            first = defaults(normalise(name), servers)
+            self._zones[zone] = Zone(normalise(name), dict(first), dict(first))
             self._save()
+            self._tell()
+
+    def forget(self, zone: str) -> None:
+        """A zone was deleted behind."""
+        if self._zones.pop(zone, None) is not None:
+            self._save()
+            self._tell()
+
+    @contextlib.contextmanager
+    def processing(self, zone: str) -> Iterator[bool]:
+        """While one change of a zone is worked on; gives False if another one is."""
+        if zone in self._processing:
+            yield False
+            return
+        self._processing.add(zone)
+        try:
+            yield True
+        finally:
+            self._processing.discard(zone)
 
     def get(self, zone: str) -> Zone | None:
         """The zone with this id."""
@@ -84,6 +105,10 @@ class Zones:
             return None
         return ("PENDING" if time.time() < pending.insync_at else "INSYNC"), pending.submitted
 
+    def counts(self) -> dict[str, int]:
+        """How many record sets each zone has, by its id."""
+        return {zone: len(found.accepted) for zone, found in self._zones.items()}
+
     def served(self) -> list[RecordSet]:
         """Every record that is in sync."""
         return [record for zone in self._zones.values() for record in zone.served.values()]
@@ -98,7 +123,11 @@ class Zones:
     async def _sync(self, change: str) -> None:
         pending = self._changes[change]
         await asyncio.sleep(max(0.0, pending.insync_at - time.time()))
-        self._zones[pending.zone].served = pending.records
+        if pending.zone in self._zones:
+            self._zones[pending.zone].served = pending.records
+        self._tell()
+
+    def _tell(self) -> None:
         self.serial += 1
         self._moved.set()
         self._moved = asyncio.Event()
@@ -121,6 +150,7 @@ class Zones:
             for value in item["records"]:  # type: ignore[attr-defined]
                 record = RecordSet(**{**value, "values": tuple(value["values"])})
                 records[record.key] = record
+            records = defaults(str(item["name"]), ()) | records
             self._zones[zone] = Zone(str(item["name"]), dict(records), records)
 
 

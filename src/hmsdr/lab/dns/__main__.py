@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import signal
 import struct
@@ -15,6 +16,7 @@ import aiohttp
 import click
 import dns.exception
 import dns.message
+import dns.rcode
 
 from hmsdr.lab.dns.answers import Answers, Record
 from hmsdr.lab.layout import CLUSTER_DOMAIN, ZONE, Layout
@@ -23,6 +25,8 @@ _CLUSTER_TTL = 5
 _POLL_DEADLINE = 30.0
 _RETRY_SECONDS = 0.2
 _TCP_DEADLINE = 5.0
+_HEADER, _RESPONSE = 12, 0x80
+_log = logging.getLogger(__name__)
 
 
 class Server(asyncio.DatagramProtocol):
@@ -77,11 +81,26 @@ class Server(asyncio.DatagramProtocol):
                 self._answers = Answers([*cluster_records(self._layout), *records], (ZONE, CLUSTER_DOMAIN))
 
     def _respond(self, data: bytes) -> bytes | None:
+        """Always an answer to a question, be it that it makes no sense or that we failed; to an answer, never one."""
+        if len(data) < _HEADER or data[2] & _RESPONSE:
+            return None
         try:
             query = dns.message.from_wire(data)
-            return self._answers.answer(query, random.random()).to_wire()  # noqa: S311 - picks among weights
         except (dns.exception.DNSException, ValueError):
-            return None
+            return _formerr(data)
+        try:
+            return self._answers.answer(query, random.random()).to_wire()  # noqa: S311 - picks among weights
+        except Exception:  # noqa: BLE001 - whatever a record is, whoever asked must not wait for ever
+            _log.exception("answering %s", [str(each) for each in query.question])
+            response = dns.message.make_response(query)
+            response.set_rcode(dns.rcode.SERVFAIL)
+            return response.to_wire()
+
+
+def _formerr(data: bytes) -> bytes:
+    """The header alone: what it asked cannot be read."""
+    flags = (data[2] | _RESPONSE) & 0xF9, dns.rcode.FORMERR
+    return data[:2] + bytes(flags) + bytes(_HEADER - 4)
 
 
 def cluster_records(layout: Layout) -> list[Record]:
