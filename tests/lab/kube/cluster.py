@@ -127,8 +127,10 @@ class Cluster:
             (self.process.kill if kill else self.process.terminate)()
             await asyncio.wait_for(self.process.wait(), 15)
 
-    async def kubectl(self, *words: str, given: str = "", fails: bool = False, errors: bool = False) -> str:
-        """What it prints; with `errors`, what it says to stderr although it succeeds."""
+    async def kubectl(
+        self, *words: str, given: str = "", fails: bool = False, errors: bool = False, outputs: bool = False
+    ) -> str:
+        """What it prints, or says to stderr if it fails; with `errors` and `outputs`, whichever comes unexpectedly."""
         assert KUBECTL is not None
         env = {**os.environ, "KUBECONFIG": str(self.layout.kubeconfig), "HOME": str(self.layout.directory)}
         process = await asyncio.create_subprocess_exec(
@@ -140,7 +142,7 @@ class Cluster:
         )
         out, err = await asyncio.wait_for(process.communicate(given.encode()), 60)
         assert (process.returncode != 0) is fails, f"kubectl {' '.join(words)}: {err.decode()}{out.decode()}"
-        return err.decode() if fails or errors else out.decode()
+        return err.decode() if (fails or errors) and not outputs else out.decode()
 
 
 @contextlib.asynccontextmanager

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,67 @@ async def test_what_is_held_is_not_started_also_not_as_another_pod_and_at_once_w
     held.write(cluster.region, ())
     await wait_for(lambda: asked("/"), "it to serve", 10)
     assert asyncio.get_running_loop().time() - began < 3
+
+
+TALKER = """
+import os, sys, time
+for number in range(6):
+    print("line", number, flush=True)
+    time.sleep(1 if number == 2 else 0)
+sys.stdout.write("begun ")
+sys.stdout.flush()
+time.sleep(1)
+print("ended", flush=True)
+time.sleep(600)
+"""
+
+
+@needs_kubectl
+async def test_logs_of_a_time_a_number_and_a_length_and_all_of_these_at_once(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    script = tmp_path / "talker.py"
+    script.write_text(TALKER)
+    container = {"name": "talker", "image": "test/app:1.0", "command": [sys.executable, str(script)]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker"}}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    began = datetime.now(UTC)
+    await cluster.kubectl("create", "-f", "-", given=json.dumps({**pod, "spec": spec}))
+
+    async def logs(*options: str) -> list[str]:
+        return (await cluster.kubectl("logs", "talker", *options)).splitlines()
+
+    async def all_said() -> bool:
+        return (await logs())[-1:] == ["begun ended"]
+
+    await wait_for(all_said, "the last line", 20)
+    words = [*(f"line {number}" for number in range(6)), "begun ended"]
+    stamped = [line.split(" ", 1) for line in await logs("--timestamps")]
+    assert [line for _, line in stamped] == words
+    times = [datetime.fromisoformat(stamp) for stamp, _ in stamped]
+    assert times == sorted(times)
+    assert began < times[0] < times[-1] < datetime.now(UTC)
+    assert 0.7 < (times[3] - times[2]).total_seconds() < 3, "a time is that of its line"
+    middle = stamped[3][0]
+    assert await logs(f"--since-time={middle}") == words[3:]
+    assert await logs(f"--since-time={middle}", "--tail=2", "--timestamps") == [
+        " ".join(each) for each in stamped[-2:]
+    ]
+    assert await logs("--since=1h") == words
+    assert await logs("--tail=1", "--limit-bytes=5") == ["begun"]
+    assert await logs("--follow", "--limit-bytes=13") == ["line 0", "line 1"]
+    await asyncio.sleep(1.1)
+    assert await logs("--since=1s") == []
+    for option in ("--since-time=yesterday", "--limit-bytes=-1", "--tail=-5"):
+        assert await cluster.kubectl("logs", "talker", option, fails=True), option
+    url = f"{cluster.url}/api/v1/namespaces/hms-system/pods/talker/log?"
+    for query in (
+        "sinceSeconds=0",
+        "sinceTime=no",
+        "limitBytes=0",
+        "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+    ):
+        assert await fetch(url + query) is None, query
 
 
 def nap() -> str:

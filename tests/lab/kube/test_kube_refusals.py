@@ -80,7 +80,7 @@ async def test_commands_and_kinds_that_the_lab_has_not_are_called_that(cluster: 
         "create serviceaccount s",
         *(
             f"get {kind}"
-            for kind in ("secrets", "sa", "pvc", "pv", "ds", "hpa", "jobs", "cj", "netpol", "pdb")
+            for kind in ("sa", "pvc", "pv", "ds", "hpa", "jobs", "cj", "netpol", "pdb")
         ),
     ):
         assert "not supported by the lab" in await cluster.kubectl(*line.split(), fails=True), line

@@ -216,7 +216,7 @@ async def test_a_stale_replace_is_a_conflict(cluster: Cluster) -> None:
 async def test_what_is_not_there_is_said(cluster: Cluster) -> None:
     assert "NotFound" in await cluster.kubectl("get", "deployment/none", fails=True)
     told = await cluster.kubectl("delete", "namespace", "default", "--dry-run=server", fails=True)
-    assert "not supported by the lab" in told
+    assert "may not be deleted" in told
     assert "default" in await cluster.kubectl("get", "namespaces"), "a dry run deletes nothing"
     manifest = deployment(cluster.layout.directory)
     del manifest["spec"]["template"]["spec"]["containers"][0]["command"]
@@ -226,6 +226,24 @@ async def test_what_is_not_there_is_said(cluster: Cluster) -> None:
         return "ErrImagePull" in await cluster.kubectl("get", "pods")
 
     await wait_for(refused, "an image that the lab has not")
+
+
+async def test_diff_shows_what_an_apply_would_do_and_does_nothing(cluster: Cluster) -> None:
+    given = json.dumps(deployment(cluster.layout.directory, DATABASE_HOST="a"))
+    await cluster.kubectl("apply", "-f", "-", given=given)
+    await rolled_out(cluster)
+    assert await cluster.kubectl("diff", "-f", "-", given=given) == ""
+    before = await cluster.kubectl("get", NAME, "-o", "json")
+    other = json.dumps(deployment(cluster.layout.directory, replicas=3, DATABASE_HOST="b"))
+    told = await cluster.kubectl("diff", "-f", "-", given=other, fails=True, outputs=True)
+    for line in ("-  replicas: 2", "+  replicas: 3", "-          value: a", "+          value: b"):
+        assert line in told.replace("-        - name", "- name"), told
+    new = json.dumps(deployment(cluster.layout.directory, name="new-service"))
+    assert "+  name: new-service" in await cluster.kubectl(
+        "diff", "-f", "-", given=new, fails=True, outputs=True
+    )
+    assert await cluster.kubectl("get", NAME, "-o", "json") == before
+    assert "NotFound" in await cluster.kubectl("get", "deployment/new-service", fails=True)
 
 
 async def test_a_first_start_holds_the_hospital(tmp_path: Path) -> None:
@@ -240,6 +258,8 @@ async def test_a_first_start_holds_the_hospital(tmp_path: Path) -> None:
         assert "/patient-service" in described
         assert "postgres-primary.hms.system.svc.cluster.local" in await cluster.kubectl("describe", NAME)
         await cluster.kubectl("describe", "sts")
-        await cluster.kubectl("describe", "nodes")
+        node = await cluster.kubectl("describe", "nodes")
+        assert "HolderIdentity:  node-us-west-2" in node
+        assert "Failed to get lease" not in node
     finally:
         await cluster.stop()

@@ -20,9 +20,9 @@ FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
 def exchanges(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each command line, and the lines that are expected."""
-    for part in re.split(r"(?m)^\$ ", text)[1:]:
+    for part in re.split(r"(?m)^\$ ", re.sub(r"(?m)^#.*\n", "", text))[1:]:
         line, *expected = part.rstrip("\n").split("\n")
-        yield line, [each for each in expected if not each.startswith("#")]
+        yield line, expected
 
 
 def pattern(expected: list[str]) -> str:

@@ -153,8 +153,6 @@ def check_deletion(kind: Kind, name: str, options: Any, old: Object) -> None:
     """
     if not isinstance(options, dict):
         raise bad_request("the options of a deletion are an object")
-    if options.get("dryRun"):
-        raise unsupported("dryRun")
     if kind is kinds.NAMESPACES and name in _PROTECTED:
         raise forbidden(kind.qualified, name, "this namespace may not be deleted")
     if kind is kinds.NODES:

@@ -122,26 +122,31 @@ class Api:
         if found is not None:
             return _json(found)
         target = parse(path)
-        if _dry(request) and (request.method not in {"POST", "PUT"} or target.subresource is not None):
-            raise unsupported(f"dryRun of {request.method}")
         if target.subresource is not None:
             return await self._subresource(request, target)
         if target.name is None:
             return await self._collection(request, target)
         return await self._one(request, target, target.namespace or "", target.name)
 
+    def _for(self, request: web.Request, options: Any = None) -> Store:
+        """Where a write goes: the objects, or a copy of them that is thrown away, for a dry run.
+
+        Raises:
+            ApiError: it is neither.
+        """
+        asked: list[Any] = list(request.query.getall("dryRun", []))
+        told = options.get("dryRun") if isinstance(options, dict) else None
+        asked += told if isinstance(told, list) else [told] if told else []
+        if any(each != "All" for each in asked):
+            raise invalid(f"dryRun: Unsupported value: {asked!r:.60}: supported values: All")
+        return self._store.copy() if asked else self._store
+
     async def _collection(self, request: web.Request, target: Target) -> web.StreamResponse:
         if request.method == "POST":
             body = await _body(request)
-            made = admission.created(
-                self._store, target.kind, target.namespace, None, body, _strictness(request)
-            )
-            if _dry(request):
-                self._store.refuse_existing(target.kind, made.item)
-                return _answer(
-                    request, target.kind, made.item, status=201, warnings=made.warnings(target.kind)
-                )
-            item = self._store.create(target.kind, made.item)
+            store = self._for(request)
+            made = admission.created(store, target.kind, target.namespace, None, body, _strictness(request))
+            item = store.create(target.kind, made.item)
             return _answer(request, target.kind, item, status=201, warnings=made.warnings(target.kind))
         if request.method != "GET":
             raise unsupported(f"{request.method} of all {target.kind.qualified}")
@@ -180,28 +185,28 @@ class Api:
         body = await _body(request) if request.method != "DELETE" or request.can_read_body else {}
         if request.method == "DELETE":
             return self._delete(request, kind, namespace, name, body)
+        store = self._for(request)
         if kind.plural in kinds.READ_ONLY:
             raise unsupported(f"writing {kind.qualified} (the controllers alone do)")
         strictness = _strictness(request)
         if request.method == "PUT":
-            made = admission.replaced(self._store, kind, namespace, name, body, strictness)
-            if _dry(request):
-                return _answer(request, kind, made.item, warnings=made.warnings(kind))
+            made = admission.replaced(store, kind, namespace, name, body, strictness)
         elif every.stands_for_all(kind, name):
             patched = partial(admission.patched, request.content_type, kind, validation=strictness)
-            return _answer(request, kind, every.patch_each(self._store, namespace, body, patched))
+            return _answer(request, kind, every.patch_each(store, namespace, body, patched))
         else:
-            old = self._store.get(kind, namespace, name)
+            old = store.get(kind, namespace, name)
             made = admission.patched(request.content_type, kind, old, body, strictness)
-        return _answer(request, kind, self._store.replace(kind, made.item), warnings=made.warnings(kind))
+        return _answer(request, kind, store.replace(kind, made.item), warnings=made.warnings(kind))
 
     def _delete(
         self, request: web.Request, kind: Kind, namespace: str, name: str, options: Any
     ) -> web.StreamResponse:
-        admission.check_deletion(kind, name, options, self._store.get(kind, namespace, name))
+        store = self._for(request, options)
+        admission.check_deletion(kind, name, options, store.get(kind, namespace, name))
         grace = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
         seconds = None if grace is None else int(_number(grace, "gracePeriodSeconds"))
-        return _json(self._store.delete(kind, namespace, name, seconds))
+        return _json(store.delete(kind, namespace, name, seconds))
 
     async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         assert target.name is not None, "a subresource is of a named object"  # noqa: S101
@@ -217,12 +222,13 @@ class Api:
             return _json(_scale(item))
         change = await _body(request)
         # Read again after the wait for the body: what was read before may be old by now.
-        item = self._store.get(kind, namespace, target.name)
+        store = self._for(request)
+        item = store.get(kind, namespace, target.name)
         if request.method == "PATCH":
             change = patch.apply(request.content_type, _scale(item), change)
         elif request.method != "PUT":
             raise unsupported(f"{request.method} of scale")
-        return _json(_scale(self._store.replace(kind, admission.scaled(item, change))))
+        return _json(_scale(store.replace(kind, admission.scaled(item, change))))
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         since = request.query.get("resourceVersion")

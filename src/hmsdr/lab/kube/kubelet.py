@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from hmsdr.lab import held
-from hmsdr.lab.kube import containers, images, kinds, podstatus
+from hmsdr.lab.kube import containers, heartbeat, images, kinds, podstatus
 from hmsdr.lab.kube.podlife import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, PodLife
 from hmsdr.lab.kube.status import ApiError
 from hmsdr.lab.kube.store import Object, Store, key_of
@@ -51,7 +51,10 @@ class Kubelet:
     async def run(self) -> None:
         """Follow the pods of the store, till cancelled; then end them all."""
         self.region.logs.mkdir(parents=True, exist_ok=True)
-        holding = asyncio.create_task(self._follow_held(), name="held")
+        own = [
+            asyncio.create_task(self._follow_held(), name="held"),
+            asyncio.create_task(heartbeat.beat(self.store, self._node), name="heartbeat"),
+        ]
         try:
             with self.store.watching() as queue:
                 while True:
@@ -60,7 +63,7 @@ class Kubelet:
                     while not queue.empty():
                         queue.get_nowait()
         finally:
-            tasks = [holding, *self._tasks.values()]
+            tasks = [*own, *self._tasks.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,6 +6,7 @@ import platform
 from typing import Any
 
 from hmsdr.lab.kube import images, kinds
+from hmsdr.lab.kube.heartbeat import NAMESPACE as LEASES_NAMESPACE
 from hmsdr.lab.kube.kinds import Kind
 from hmsdr.lab.kube.rules import POD_ROOM
 from hmsdr.lab.kube.store import Object, now
@@ -19,7 +20,7 @@ def cluster(region: RegionLayout) -> list[tuple[Kind, Object]]:
     """What every cluster has: namespaces and its one node."""
     found: list[tuple[Kind, Object]] = [
         (kinds.NAMESPACES, {"metadata": {"name": name}, "spec": {}, "status": {"phase": "Active"}})
-        for name in ("default", "kube-system", NAMESPACE)
+        for name in ("default", "kube-system", LEASES_NAMESPACE, NAMESPACE)
     ]
     name = f"node-{region.name}"
     condition = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from hmsdr.lab import ports
-from hmsdr.lab.kube import containers, images, kinds, podstatus
+from hmsdr.lab.kube import containers, images, kinds, logtimes, podstatus
 from hmsdr.lab.kube.events import record
 from hmsdr.lab.kube.store import Object, key_of, now
 
@@ -132,11 +132,15 @@ class PodLife:
         self._event("Started", f"Started container {self._container['name']} as process {process.pid}")
         self._write({"running": {"startedAt": since}}, ready=False)
         probing = asyncio.create_task(self._probe(since))
+        clock = logtimes.Clock(self._kubelet.log_file(self._pod))
+        stamping = asyncio.create_task(self._stamp(clock))
         try:
             code = await self._wait(process)
         finally:
             self._process = None
             probing.cancel()
+            stamping.cancel()
+            clock.look()
             # What the container's process left behind dies with it, as in a container of its own.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -165,8 +169,16 @@ class PodLife:
         """A log of its own for each life of the container; of earlier ones the last is kept."""
         log = self._kubelet.log_file(self._pod)
         if log.exists():
-            log.replace(self._kubelet.log_file(self._pod, previous=True))
+            previous = self._kubelet.log_file(self._pod, previous=True)
+            log.replace(previous)
+            with contextlib.suppress(FileNotFoundError):
+                logtimes.index(log).replace(logtimes.index(previous))
         return log
+
+    async def _stamp(self, clock: logtimes.Clock) -> None:
+        while True:
+            clock.look()
+            await asyncio.sleep(logtimes.LOOK_SECONDS)
 
     async def _wait(self, process: containers.Container) -> int:
         """Wait for the exit; forward SIGTERM and SIGKILL when the pod's deletion is asked for."""

@@ -1,4 +1,4 @@
-"""The protobuf that `kubectl create configmap|secret|deployment|namespace|service …` and `drain` send, read into the JSON that it means.
+"""The protobuf that `kubectl create configmap|secret|deployment|ingress|namespace|…` and `drain` send, read into the JSON that it means.
 
 Only reading, and only the kinds that kubectl makes by itself; the API always answers in JSON, which kubectl takes. A field
 that is not known here is refused: an object with a part missing would be worse than none. Field numbers are those of
@@ -18,6 +18,10 @@ _MAGIC = b"k8s\x00"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _STRING, _INT, _BOOL, _MAP, _PORT, _IGNORED = "string", "int", "bool", "map", "int-or-string", "ignored"
 _BYTES_MAP = "map of bytes"
+
+_GIVEN = "int-if-not-zero"
+_INLINE = ""
+"""Name of a message whose fields stand in the JSON of the one around it."""
 
 Schema = dict[int, tuple[str, Any]]
 """Field number to its JSON name and type; a list of one type means repeated, a schema means a message."""
@@ -50,6 +54,14 @@ _SERVICE_PORT: Schema = {
     4: ("targetPort", _PORT),
     5: ("nodePort", _INT),
 }
+_BACKEND: Schema = {
+    4: ("service", {1: ("name", _STRING), 2: ("port", {1: ("name", _STRING), 2: ("number", _GIVEN)})}),
+}
+_PATH: Schema = {1: ("path", _STRING), 2: ("backend", _BACKEND), 3: ("pathType", _STRING)}
+_INGRESS_RULE: Schema = {
+    1: ("host", _STRING),
+    2: (_INLINE, {1: ("http", {1: ("paths", [_PATH])})}),
+}
 _KINDS: dict[str, Schema] = {
     "ConfigMap": {1: ("metadata", _META), 2: ("data", _MAP), 4: ("immutable", _BOOL)},
     "DeleteOptions": {
@@ -64,6 +76,19 @@ _KINDS: dict[str, Schema] = {
         2: ("data", _BYTES_MAP),
         3: ("type", _STRING),
         5: ("immutable", _BOOL),
+    },
+    "Ingress": {
+        1: ("metadata", _META),
+        2: (
+            "spec",
+            {
+                1: ("defaultBackend", _BACKEND),
+                2: ("tls", [{1: ("hosts", [_STRING]), 2: ("secretName", _STRING)}]),
+                3: ("rules", [_INGRESS_RULE]),
+                4: ("ingressClassName", _STRING),
+            },
+        ),
+        3: ("status", _IGNORED),
     },
     "Namespace": {1: ("metadata", _META), 2: ("spec", _IGNORED), 3: ("status", _IGNORED)},
     "Deployment": {
@@ -123,7 +148,7 @@ def _message(data: bytes, schema: Schema, where: str) -> dict[str, Any]:
             raise unsupported(f"field {number} of {where} in protobuf (send JSON or YAML with `create -f`)")
         name, kind = schema[number]
         at = f"{where}.{name}"
-        if kind == _IGNORED:
+        if kind == _IGNORED or (kind == _GIVEN and not value):
             continue
         if kind == _MAP:
             entry = {key: item.decode() for key, _, item in _fields(value)}
@@ -132,6 +157,8 @@ def _message(data: bytes, schema: Schema, where: str) -> dict[str, Any]:
             pair = {key: item for key, _, item in _fields(value)}
             packed = base64.b64encode(pair.get(2, b"")).decode()
             found.setdefault(name, {})[pair.get(1, b"").decode()] = packed
+        elif name == _INLINE:
+            found.update(_message(value, kind, where))
         elif isinstance(kind, list):
             found.setdefault(name, []).append(_value(value, kind[0], at))
         else:

@@ -76,6 +76,14 @@ class Store:
         self._history: deque[Change] = deque(maxlen=_REMEMBERED)
         self._listeners: set[asyncio.Queue[Change]] = set()
 
+    def copy(self) -> Store:
+        """The same objects, for trying a change out: nobody watches them, and they are on no disk."""
+        made = Store()
+        made.revision = self.revision
+        # An object is never changed in place, only replaced by another.
+        made._objects = {plural: dict(items) for plural, items in self._objects.items()}
+        return made
+
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """One object.
 
