@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,36 @@ def test_two_labs_get_networks_of_their_own(tmp_path: Path) -> None:
 
 def test_a_claim_ends_with_its_holder(tmp_path: Path) -> None:
     first = claim_networks(tmp_path, "127.99.7.0")
-    with pytest.raises(RefusedError, match="another lab has them"):
+    with pytest.raises(RefusedError, match="another lab has at least one of them"):
         claim_networks(tmp_path, "127.99.8.0")  # overlaps
     first.close()
     claim_networks(tmp_path, "127.99.8.0").close()
 
 
 def test_an_address_in_use_is_refused_by_name(tmp_path: Path) -> None:
-    with socket.create_server(("127.98.1.9", 0)), pytest.raises(RefusedError, match=r"127\.98\.1\.9 in use"):
+    with (
+        socket.create_server(("127.98.1.9", 0)),
+        pytest.raises(RefusedError, match=r"listens on 127\.98\.1\.9:\d+/tcp"),
+    ):
         claim_networks(tmp_path, "127.98.0.0")
+
+
+def test_who_is_in_the_way_is_told_with_port_and_process_and_never_in_long_lists(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        for last in range(4, 9):
+            stack.enter_context(socket.create_server((f"127.80.3.{last}", 4566)))
+        with pytest.raises(RefusedError) as caught:
+            claim_networks(tmp_path, "127.80.3.0")
+        me = f"process {os.getpid()}"
+        assert me in caught.value.found
+        assert "listens on 127.80.3.4:4566/tcp" in caught.value.found
+        assert caught.value.found.endswith("; 2 more")
+    claimed = claim_networks(tmp_path, "127.80.3.0")  # a refusal keeps nothing
+    try:
+        with pytest.raises(RefusedError, match="another lab has at least one of them"):
+            claim_networks(tmp_path, "127.80.4.0")
+    finally:
+        claimed.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.0", "10.0.0.0", "127.77.0.1", "127.127.255.0", "nonsense", ""])

@@ -165,12 +165,27 @@ def down(directory: Path, keep: bool) -> None:
     """Stop everything and remove the lab's directory."""
     began = time.monotonic()
     layout = control.existing(directory)
-    with interruptible(
-        f"taking down the lab in {directory}", "Some of it may be left: `hmsdr lab down` again ends it"
-    ):
+    try:
         run_async(control.down(layout, keep=keep))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        with undisturbed():
+            found, remedy = _half_down(layout)
+        raise FailedError(f"taking down the lab in {directory}", found, remedy) from None
     what = f"logs are in {layout.directory}" if keep else "directory removed"
     click.echo(f"Lab down in {time.monotonic() - began:.1f} s; {what}")
+
+
+def _half_down(layout: Layout) -> tuple[str, str]:
+    """What is true of a lab whose taking down was interrupted, and what to do."""
+    status = run_async(control.supervisor_status(layout))
+    if status is not None and status["up"]:
+        return "it was interrupted before it began: the lab is up as before", "`hmsdr lab down` takes it down"
+    if status is not None:
+        return (
+            "this command was interrupted, the lab goes on ending by itself",
+            "`hmsdr lab down` waits until it is gone; `hmsdr lab status` looks",
+        )
+    return "it was interrupted near its end, some of it may be left", "`hmsdr lab down` again removes that"
 
 
 def _ports(texts: tuple[str, ...]) -> dict[str, int]:

@@ -26,6 +26,8 @@ _CHOICES = (int(LAST) - int(FIRST) + 256) // _STRIDE
 _LISTEN = "0A"
 _BOUND = "07"
 _TRIES_UPWARDS = 50
+_TOLD = 3
+"""Programs in the way that a refusal names."""
 _ETCD, _CONTROLLER = 70, 71
 
 PORTS = {
@@ -100,18 +102,10 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
     Raises:
         RefusedError: `address` cannot be used, or is taken, or nothing is free.
     """
-    taken = {listener.host for listener in listeners() if not listener.everywhere}
+    found = [listener for listener in listeners() if not listener.everywhere]
     if address is not None:
-        first = _check_address(address)
-        busy = sorted(taken & _hosts(first))
-        claims = () if busy else _claim(first)
-        if not claims:
-            raise RefusedError(
-                f"claiming the networks from {address}",
-                f"{', '.join(busy)} in use" if busy else "another lab has them",
-                "Choose another --address, or none to have free ones found",
-            )
-        return Networks(first, claims)
+        return _claim_asked(address, found)
+    taken = {listener.host for listener in found}
     start = int.from_bytes(hashlib.sha256(os.fsencode(directory)).digest()[:8], "big")
     for number in range(_CHOICES):
         first = FIRST + ((start + number) % _CHOICES) * _STRIDE
@@ -122,6 +116,32 @@ def claim_networks(directory: Path, address: str | None) -> Networks:
             return Networks(first, claims)
     raise RefusedError(
         "looking for free loopback networks", f"all between {FIRST} and {LAST} are taken", "Stop a lab"
+    )
+
+
+def _claim_asked(address: str, found: list[Listener]) -> Networks:
+    """The networks at `address`, or a refusal that says who is there, a lab or some other program."""
+    first = _check_address(address)
+    hosts = _hosts(first)
+    busy = sorted((each for each in found if each.host in hosts), key=lambda each: (each.host, each.port))
+    claims = _claim(first)
+    if claims and not busy:
+        return Networks(first, claims)
+    for claim in claims:
+        claim.close()
+    told = [f"{each.owner()} listens on {each.host}:{each.port}/{each.protocol}" for each in busy[:_TOLD]]
+    if len(busy) > _TOLD:
+        told.append(f"{len(busy) - _TOLD} more")
+    why = "; ".join(told)
+    if not claims:
+        first_told = f" ({told[0]})" if told else ""
+        why = f"another lab has at least one of them{first_told}"
+    raise RefusedError(
+        f"claiming the networks from {address}",
+        why,
+        "`hmsdr lab down` there, or choose another --address, or none to have free ones found"
+        if not claims
+        else "Stop it, or choose another --address, or none to have free ones found",
     )
 
 

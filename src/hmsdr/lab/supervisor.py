@@ -153,10 +153,10 @@ class Supervisor:
                 answer = await self._answer(request)
             except HmsdrError as error:
                 answer = _problem(error)
+            if request.get("do") == "down":
+                self.stop(bool(request.get("keep")))  # also if who asked hears the answer no more
             _say(writer, answer)
             await writer.drain()
-            if request.get("do") == "down":
-                self.stop(bool(request.get("keep")))
         writer.close()
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
