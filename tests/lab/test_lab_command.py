@@ -287,6 +287,27 @@ def test_a_second_lab_beside_it_then_its_supervisor_dies_then_down(lab: Layout, 
     assert hmsdr("status", "--dir", lab.directory).returncode == 0
 
 
+def test_an_interrupted_down_goes_on_and_says_so(tmp_path: Path) -> None:
+    layout = asyncio.run(control.up(tmp_path / "lab"))
+    child = subprocess.Popen(
+        [*HMSDR, "down", "--dir", str(layout.directory)], stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+
+    def ending() -> bool:
+        status = asyncio.run(control.supervisor_status(layout))
+        assert status is not None, "it was gone before anybody could interrupt it"
+        return not status["up"]
+
+    wait_for(ending, 20)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 1
+    said = child.stderr.read()
+    child.stderr.close()
+    assert "goes on ending by itself" in said
+    wait_for(lambda: not layout.directory.exists() and not left(layout.directory), 30)
+
+
 @pytest.mark.parametrize(
     ("number", "after"),
     [

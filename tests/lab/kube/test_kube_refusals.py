@@ -78,10 +78,7 @@ async def test_commands_and_kinds_that_the_lab_has_not_are_called_that(cluster: 
         "create job j --image=x",
         "create secret generic s --from-literal=a=b",
         "create serviceaccount s",
-        *(
-            f"get {kind}"
-            for kind in ("sa", "pvc", "pv", "ds", "hpa", "jobs", "cj", "netpol", "pdb")
-        ),
+        *(f"get {kind}" for kind in ("sa", "pvc", "pv", "ds", "hpa", "jobs", "cj", "netpol", "pdb")),
     ):
         assert "not supported by the lab" in await cluster.kubectl(*line.split(), fails=True), line
     for group, kind in (("batch/v1", "Job"), ("apps/v1", "DaemonSet"), ("policy/v1", "PodDisruptionBudget")):
