@@ -270,8 +270,11 @@ def test_what_a_run_passed_over_is_named_with_the_command_that_makes_up_for_it(h
     here.record("run-1", "regional-failover", *steps, ("run.succeeded", {}), mode="planned")
     said = here.hmsdr("run", "show", "run-1").stdout
     assert "but not done: PostgreSQL of us-east-1 follows as a standby; Redis of us-east-1" in said
-    assert f"to make up for it: `hmsdr follow {EAST}`" in said
-    assert f"to make up for it: `hmsdr run start cache-failover from={EAST} to={WEST}`" in said
+    assert f"to make up for it, once both sides answer: `hmsdr follow {EAST}`" in said
+    assert (
+        f"to make up for it, once both sides answer: `hmsdr run start cache-failover from={EAST} to={WEST}`"
+        in said
+    )
 
 
 @pytest.mark.req("FM-5")

@@ -66,6 +66,12 @@ def test_all_is_well() -> None:
         ),
         ("backups-current", {"backup": BackupSeen("old", 5, timedelta(hours=25))}, "failed"),
         ("backups-current", {"backup": BackupSeen("new", 5, timedelta(hours=-2))}, "unknown"),
+        ("backups-current", {"backup": BackupSeen("b", 5, NOW, only_in="us-east-1")}, "failed"),
+        (
+            "backups-current",
+            {"backup": BackupSeen("b", 5, NOW, only_in="us-east-1", unseen="S3 is away")},
+            "unknown",
+        ),
         ("rollback-plan", {"rollback": None}, "failed"),
     ],
 )

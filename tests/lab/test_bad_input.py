@@ -133,6 +133,31 @@ def test_services_that_do_not_run_in_the_target(fresh_lab: Layout) -> None:
     assert "no ready pod of billing" in answer.out
 
 
+@pytest.mark.req("FM-1", "FM-2")
+def test_a_target_whose_pods_end_again_and_again_or_that_has_no_cache(lab: Layout) -> None:
+    """Ready in between is not healthy; and nothing forces a planned failover to a region without Redis."""
+
+    def held(*fault: str) -> None:
+        words = (*fault, "--region", WEST, "--hold", "--dir", lab.directory)
+        assert hmsdr("lab", "break", *words).status == 0
+
+    held("service-killed", "--service", "patient")
+    for _ in range(3):
+        seen = gate(lab, "secondary-healthy")
+        assert (seen["state"], "no ready pod of patient" in seen["observed"]) == ("failed", True), seen
+    refused(lab, "gate secondary-healthy failed", lambda: failover(lab))
+    assert hmsdr("lab", "heal", "--dir", lab.directory).status == 0
+    until("its pods are steady", lambda: gate(lab, "secondary-healthy")["state"] == "passed")
+    held("redis-killed")
+    answer = refused(lab, "gate secondary-healthy failed", lambda: failover(lab))
+    assert "; Redis " in answer.out
+    assert "--override secondary-healthy --reason TEXT --by NAME" in answer.err
+    # A database that moves alone needs no Redis there.
+    alone = hmsdr("run", "start", "database-failover", f"from={EAST}", f"to={WEST}", "--dry-run", lab=lab)
+    assert alone.status == 0, alone
+    assert hmsdr("lab", "heal", "--dir", lab.directory).status == 0
+
+
 @pytest.mark.req("FM-1")
 def test_backups_that_are_stale_or_not_there(lab: Layout, tmp_path: Path) -> None:
     with another_playbook(lab, tmp_path, thresholds={"gates": {"backup_age": "1s"}}) as file:
@@ -150,6 +175,15 @@ def test_backups_that_are_stale_or_not_there(lab: Layout, tmp_path: Path) -> Non
         s3.put_object(Bucket=f"hms-backups-{WEST}", Key="databases/readme.txt", Body=b"hello")
         refused(lab, "gate backups-current failed: no backup", lambda: failover(lab))
         s3.delete_object(Bucket=f"hms-backups-{WEST}", Key="databases/readme.txt")
+        # What lies only where it is lost with its region opens nothing.
+        for (bucket, key), body in kept.items():
+            if bucket.endswith(EAST):
+                s3.put_object(Bucket=bucket, Key=key, Body=body)
+        seen = gate(lab, "backups-current")
+        assert (seen["state"], f"in {EAST} itself and nowhere else" in seen["observed"]) == (
+            "failed",
+            True,
+        ), seen
     finally:
         for (bucket, key), body in kept.items():
             s3.put_object(Bucket=bucket, Key=key, Body=body)
@@ -217,12 +251,11 @@ def test_a_disk_under_the_journal_that_takes_nothing(lab: Layout, tmp_path: Path
         pytest.skip(
             "the kernel allows this user no mount namespace, so no disk can be made full for it alone"
         )
-    words = " ".join([*COMMAND, "failover", EAST, WEST])
 
-    def inside() -> Done:
+    def inside(*command: str) -> Done:
         return Done(
             subprocess.run(
-                [*prefix, "sh", "-c", f"{mount} && exec {words}"],
+                [*prefix, "sh", "-c", f"{mount} && exec {' '.join([*COMMAND, *command])}"],
                 env=command_environment(lab),
                 capture_output=True,
                 text=True,
@@ -231,7 +264,13 @@ def test_a_disk_under_the_journal_that_takes_nothing(lab: Layout, tmp_path: Path
             )
         )
 
-    refused(lab, {"full": "nothing was done", "read-only": "Read-only file system"}[disk], inside)
+    found = {"full": "nothing was done", "read-only": "Read-only file system"}[disk]
+    refused(lab, found, lambda: inside("failover", EAST, WEST))
+    # What ran is needed most when something is broken: it can be read all the same.
+    listed = inside("run", "list", "--json")
+    assert (listed.status, listed.json()) == (0, hmsdr("run", "list", "--json", lab=lab).json()), listed
+    planned = inside("plan", "failover", EAST, WEST)
+    assert "✓ rollback-plan" in planned.out, planned
 
 
 async def test_a_second_failover_while_one_runs(fresh_lab: Layout) -> None:

@@ -14,7 +14,7 @@ from hmsdr.lab import control
 from hmsdr.lab.layout import Layout
 from hmsdr.playbook.load import load
 from hmsdr.runbook.systems import Systems
-from hospital_state import EAST, WEST, State, judged, look
+from hospital_state import EAST, WEST, State, head, judged, look
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 THERE = (f"from={EAST}", f"to={WEST}")
@@ -86,11 +86,22 @@ async def test_a_service_whose_pods_are_gone_is_restored(module_lab: Layout) -> 
         "run", "start", "service-failover", f"region={EAST}", "service=billing", "--by", "pat", lab=module_lab
     )
     assert done.status == 0, done
-    assert "billing answers through the public name" in done.out
+    assert "billing of us-east-1 answers" in done.out
     await all_well(module_lab)
     (run,) = hmsdr("run", "list", "--json", lab=module_lab).json()
     assert (run["runbook"], run["by"], run["status"]) == ("service-failover", "pat", "succeeded")
     roll_back(module_lab)
+    await as_before(module_lab, before)
+    # In the region where users are not, it is part of the pilot light: brought to that, and asked by the region's own name.
+    there = tuple(word.replace(EAST, WEST) for word in kubectl)
+    assert hmsdr("lab", "shell", *where, *there, "--replicas=0").status == 0
+    done = hmsdr("run", "start", "service-failover", f"region={WEST}", "service=billing", lab=module_lab)
+    assert (done.status, "billing of us-west-2 answers" in done.out) == (0, True), done
+    assert (
+        hmsdr("run", "list", "--json", lab=module_lab)
+        .json()[-1]["steps"]["validation/answers"]["observed"]["url"]
+        .startswith("https://api-secondary.")
+    )
     await as_before(module_lab, before)
 
 
@@ -140,6 +151,29 @@ async def test_there_and_back_when_all_is_well(module_lab: Layout, runbook: str)
     if runbook != "cache-failover":
         assert await replicas(module_lab, WEST) == [(f"postgres-primary-0@{EAST}", "streaming")]
     await all_well(module_lab)
+    roll_back(module_lab)
+    await as_before(module_lab, before)
+
+
+@pytest.mark.req("FA-2", "FM-1", "FM-2", "FM-5", "AP-3")
+async def test_when_the_database_went_alone_users_follow_it_while_their_region_lives(
+    module_lab: Layout,
+) -> None:
+    """There is nothing to hand over and nothing lost to be proven: the rest is done, and the region left is a standby."""
+    before = await look(module_lab)
+    assert hmsdr("run", "start", "database-failover", *THERE, lab=module_lab).status == 0
+    alone, story = await look(module_lab), await head(module_lab)
+    planned = hmsdr("plan", "failover", EAST, WEST, lab=module_lab)
+    assert (planned.status, "✗" in planned.out, await head(module_lab)) == (0, False, story), planned
+    assert f"1 standby streams from {WEST}" in planned.out
+    moved = hmsdr("failover", EAST, WEST, lab=module_lab)
+    assert (moved.status, "not done" in moved.out) == (0, False), moved
+    assert f"(planned, the rest: epoch {alone.epoch} was granted already)" in moved.out
+    state = await look(module_lab)
+    assert (state.epoch, state.record_epoch, state.primaries) == (alone.epoch, alone.epoch, (WEST,))
+    assert state.weights == {EAST: 0, WEST: 100}
+    assert (state.replicas[WEST], state.replicas[EAST]) == (before.replicas[EAST], before.replicas[WEST])
+    assert await redis_roles(module_lab) == {EAST: "slave", WEST: "master"}
     roll_back(module_lab)
     await as_before(module_lab, before)
 

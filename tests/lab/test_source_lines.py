@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from commands import command_environment
+from commands import command_environment, hmsdr
 from hmsdr.lab.layout import Layout
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -132,6 +132,15 @@ def test_a_failover_typed_by_hand(module_lab: Layout) -> None:
     shell(lab, f"kubectl {WEST} rollout status deployment/patient-service -n hms-system --timeout=60s")
     answer = shell(lab, "curl -f https://api-secondary.hms.enterprise.com/patient-service/health")
     assert '"instance": "postgres-secondary-0@us-west-2", "epoch": 2' in answer
+    # What was typed is the beginning of a failover, and the region that was left lives: the command does the rest.
+    rest = hmsdr("failover", "us-east-1", "us-west-2", lab=lab)
+    assert (rest.status, "not done" in rest.out) == (0, False), rest
+    assert '"region": "us-west-2"' in shell(
+        lab, "curl -f https://api.hms.enterprise.com/patient-service/health"
+    )
+    streams = shell(lab, f"kubectl {WEST} exec postgres-secondary-0 -n hms-system -- psql -U postgres -Atc "
+                         "'SELECT state FROM pg_stat_replication'")  # fmt: skip
+    assert "streaming" in streams
 
 
 def test_exec_is_a_shell_in_the_pod(lab: Layout) -> None:

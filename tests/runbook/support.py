@@ -106,9 +106,10 @@ class Fail(Action[FailArgs]):
 
 
 class SleepArgs(Model):
-    """How long."""
+    """How long; with `proof`, that is waited for afterwards, in vain."""
 
     seconds: float
+    proof: str | None = None
 
 
 class Sleep(Action[SleepArgs]):
@@ -126,7 +127,7 @@ class Sleep(Action[SleepArgs]):
         return {}
 
     async def verify(self, context: StepContext, args: SleepArgs) -> Check:
-        return Check(True)
+        return Check(args.proof is None, {}, args.proof)
 
     def manual(self, playbook: Playbook, args: SleepArgs) -> Manual:
         return Manual((f"sleep {args.seconds}",), "", ())

@@ -13,6 +13,8 @@ from hmsdr.errors import RefusedError
 from hmsdr.playbook.findings import PlaybookError
 from hmsdr.playbook.layers import SHIPPED
 from hmsdr.playbook.load import load as load_playbook
+from hmsdr.playbook.model import Playbook
+from hmsdr.playbook.topology import Replicas
 from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import _without_empty, freeze
@@ -90,6 +92,25 @@ def test_every_shipped_runbook_freezes_and_so_does_its_way_back(name: str, mode:
     assert plan.rollback is not None
     back = definition.load(definition.find(plan.rollback.runbook))
     assert freeze(back, PLAYBOOK, installed(), plan.rollback.parameters, mode=mode, epoch=4).stages
+
+
+@pytest.mark.req("SV-3")
+def test_a_service_is_restored_to_what_its_region_is_to_users() -> None:
+    found = definition.load(definition.find("service-failover"))
+    parameters = {"region": WEST, "service": "patient"}
+
+    def plan(users: str, playbook: Playbook = PLAYBOOK) -> Plan:
+        return freeze(found, playbook, installed(), parameters, mode="unplanned", epoch=1, users=users)
+
+    for users, role in ((WEST, "active"), (EAST, "standby")):
+        steps = {step.key: step.arguments for step in plan(users).steps()}
+        assert (steps["scaling-up/scale"]["role"], steps["validation/answers"]["role"]) == (role, role)
+    patient = PLAYBOOK.services["patient"]
+    none = patient.model_copy(update={"replicas": Replicas(active=2, standby=0)})
+    bare = PLAYBOOK.model_copy(update={"services": {**PLAYBOOK.services, "patient": none}})
+    assert plan(WEST, bare).stages
+    with pytest.raises(RefusedError, match="a standby region runs no pod of patient"):
+        plan(EAST, bare)
 
 
 def test_the_shipped_runbooks_are_the_files_that_are_there() -> None:

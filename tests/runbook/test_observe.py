@@ -17,7 +17,7 @@ from hmsdr.control.unprivileged import choose
 from hmsdr.decide.gates import GateName, GateState, evaluate, refusing
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
-from hmsdr.runbook.observe import mode_of, observations
+from hmsdr.runbook.observe import mode_of, observations, rest_mode_of
 from hmsdr.runbook.systems import Systems
 
 EAST, WEST = "us-east-1", "us-west-2"
@@ -59,6 +59,7 @@ async def test_what_does_not_answer_is_said_gate_by_gate_and_opens_none(systems:
     assert gates[GateName.ROLLBACK_PLAN].state is GateState.PASSED
     assert len(refusing(tuple(gates.values()))) == 3
     assert await mode_of(systems, EAST) == "unplanned"
+    assert await rest_mode_of(systems, EAST) == "unplanned"
 
 
 @pytest.mark.req("FM-1")

@@ -44,6 +44,8 @@ def test_a_planned_one_makes_users_wait_from_the_fence_on() -> None:
     state = run()
     planned = replace(state, plan=state.plan.model_copy(update={"mode": "planned"}))
     found = outage(planned)
+    rest = replace(planned, plan=planned.plan.model_copy(update={"granted": True}))
+    assert outage(rest) is None, "the target writes already: nobody waits for a fence"
     assert found is not None
     assert found.since == moment(STAGES["fencing"][0])
     before = run(until="verification", end=None)

@@ -103,6 +103,9 @@ async def test_a_deadline_ends_a_step(store: SqliteStore) -> None:
     )
     assert state.status is RunStatus.FAILED
     assert "0.05 s" in state.record("s/a").error["found"]
+    vain = {"seconds": 0, "proof": "paint to dry"}
+    state = await run(store, plan([("s", (), [[step("s/a", "test.sleep", vain, deadline="50ms")]])]), "run-2")
+    assert state.record("s/a").error["found"] == "not done within 0.05 s; it waited for paint to dry"
 
 
 async def test_continue_goes_on_and_stop_does_not(store: SqliteStore, tmp_path: Path) -> None:

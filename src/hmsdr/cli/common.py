@@ -77,11 +77,11 @@ def find_playbook(path: Path | None) -> Path:
 
 
 @asynccontextmanager
-async def opened(path: Path | None) -> AsyncIterator[tuple[Playbook, Store]]:
-    """The playbook that is meant and its open store."""
+async def opened(path: Path | None, *, reading: bool = False) -> AsyncIterator[tuple[Playbook, Store]]:
+    """The playbook that is meant and its open store; `reading`, when nothing will be written to it."""
     found = find_playbook(path)
     playbook = load(found)
-    store = await open_store(playbook)
+    store = await open_store(playbook, reading=reading)
     try:
         yield playbook, store
     finally:

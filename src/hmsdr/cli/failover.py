@@ -66,7 +66,7 @@ def failover(
 
 async def _plan(path: Path, source: str, target: str, as_json: bool) -> None:
     playbook = load(path)
-    store = await open_store(playbook)
+    store = await open_store(playbook, reading=True)
     systems = Systems(playbook, store)
     try:
         prepared = await prepare(playbook, systems, {"from": source, "to": target})

@@ -34,7 +34,7 @@ def health_check(context: click.Context, playbook_path: Path | None, as_json: bo
 
 
 async def _examine(playbook_path: Path | None) -> tuple[Finding, ...]:
-    async with opened(playbook_path) as (playbook, store):
+    async with opened(playbook_path, reading=True) as (playbook, store):
         systems = Systems(playbook, store)
         try:
             return await examine(systems)

@@ -119,7 +119,7 @@ async def _foresee(
     path: Path, parameters: Mapping[str, str], runbook: str, *, as_json: bool
 ) -> tuple[Prepared, str]:
     playbook = load(path)
-    store = await open_store(playbook)
+    store = await open_store(playbook, reading=True)
     systems = Systems(playbook, store)
     try:
         prepared = await prepare(playbook, systems, parameters, runbook=runbook)

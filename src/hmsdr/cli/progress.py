@@ -83,6 +83,8 @@ class Progress:
         plan = self._plan
         grants = any(step.action == GRANT for step in plan.steps())
         told = f"{plan.mode}, epoch {plan.epoch} → {plan.epoch + 1}" if grants else f"epoch {plan.epoch}"
+        if plan.granted:
+            told = f"{plan.mode}, the rest: epoch {plan.epoch + 1} was granted already"
         self._out(f"\n{self._run}: {plan.title} ({told})")
 
     def _passed_over(self, state: RunState) -> None:
@@ -176,5 +178,5 @@ def left_undone(state: RunState) -> list[str]:
         action = catalogue.get(step.action)
         command = action.later(action.Args.model_validate(step.arguments))
         if command is not None:
-            lines.append(f"to make up for it: `{command}`")
+            lines.append(f"to make up for it, once both sides answer: `{command}`")
     return lines

@@ -220,19 +220,19 @@ def _at_work(playbook_path: Path | None) -> bool:
 
 
 async def _is_run(playbook_path: Path | None) -> bool:
-    async with opened(playbook_path) as (playbook, store):
+    async with opened(playbook_path, reading=True) as (playbook, store):
         return await is_run(playbook, store)
 
 
 async def _states(playbook_path: Path | None) -> tuple[list[RunState], list[str]]:
     """All runs, and what is proposed now."""
-    async with opened(playbook_path) as (playbook, store):
+    async with opened(playbook_path, reading=True) as (playbook, store):
         events = await store.read()
         return runs(events), _proposed(playbook, events, (await store.read_authority()).epoch)
 
 
 async def _state(playbook_path: Path | None, name: str) -> RunState:
-    async with opened(playbook_path) as (_, store):
+    async with opened(playbook_path, reading=True) as (_, store):
         return await _read(store, name)
 
 

@@ -187,7 +187,12 @@ def render(plan: Plan, playbook: Playbook, catalogue: Catalogue) -> str:
         "",
         plan.purpose,
         "",
-        f"Mode: {plan.mode}. Playbook: {plan.playbook}. Made for epoch {plan.epoch}.",
+        f"Mode: {plan.mode}. Playbook: {plan.playbook}. Made for epoch {plan.epoch}."
+        + (
+            f" Epoch {plan.epoch + 1} is granted already: what leads there holds, the rest remains."
+            if plan.granted
+            else ""
+        ),
     ]
     number = 0
     for stage in plan.stages:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from hmsdr.decide.gates import GateState, backup_gate
 from hmsdr.drivers.errors import DriverError, PermanentError
 from hmsdr.playbook.base import format_duration
 from hmsdr.runbook.observe import newest_backup
@@ -144,14 +145,16 @@ class Asked:
 
     async def backup(self) -> Seen:
         """The newest backup of its database is not too old."""
-        limit = self.systems.playbook.thresholds.gates.backup_age
+        limits = self.systems.playbook.thresholds.gates
         found = await newest_backup(self.systems, self.region)
         if found is None:
             return Seen(Answer.WRONG, "there is none")
         if isinstance(found, DriverError):
             return judged(found)
-        words = f"{found.age.total_seconds() / 3600:.1f} h old, at most {format_duration(limit)}"
-        return Seen(Answer.WELL if found.age <= limit else Answer.WRONG, words)
+        gate = backup_gate(found, limits, None)
+        well = gate.state is GateState.PASSED
+        words = f"{found.age.total_seconds() / 3600:.1f} h old, at most {format_duration(limits.backup_age)}"
+        return Seen(Answer.WELL if well else Answer.WRONG, words if well else gate.observed)
 
     async def alerts(self) -> Seen:
         """No alert of Prometheus is firing (it is asked for all regions at once)."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from hmsdr.decide.gates import GateState, backup_gate
 from hmsdr.drivers.errors import DriverError
 from hmsdr.log.store import StoreError
 from hmsdr.playbook.base import format_duration
@@ -195,15 +196,12 @@ def _nodes(area: Area, region: str, nodes: object) -> Finding:
 
 
 async def _backup(systems: Systems, region: str) -> list[Finding]:
-    limit = systems.playbook.thresholds.gates.backup_age
     found = await newest_backup(systems, region)
-    words = f"not older than {format_duration(limit)}"
-    if found is None:
-        return [Finding(Area.PROTECTION, "backup", False, "there is none", words)]
-    if isinstance(found, DriverError):
-        return [Finding(Area.PROTECTION, "backup", False, found.found, words)]
-    observed = f"{found.name}, {found.age.total_seconds() / 3600:.1f} h old"
-    return [Finding(Area.PROTECTION, "backup", found.age <= limit, observed, words)]
+    problem = found.found if isinstance(found, DriverError) else None
+    seen = None if isinstance(found, DriverError) else found
+    gate = backup_gate(seen, systems.playbook.thresholds.gates, problem)
+    well = gate.state is GateState.PASSED
+    return [Finding(Area.PROTECTION, "backup", well, gate.observed, gate.limit)]
 
 
 async def _monitoring(systems: Systems, region: str) -> list[Finding]:

@@ -69,11 +69,16 @@ class LagSeen:
 
 @dataclass(frozen=True, slots=True)
 class BackupSeen:
-    """The newest backup: its name, its size in bytes, its age."""
+    """The newest backup that outlives its region: its name, its size in bytes, its age.
+
+    Where there is no copy elsewhere, `only_in` is the region that alone has one; `unseen` is why the copy could not be seen.
+    """
 
     name: str
     size: int
     age: timedelta
+    only_in: str = ""
+    unseen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def evaluate(seen: Observations, limits: Gates) -> tuple[Gate, ...]:
     return (
         _healthy(seen),
         _lag(seen.lag, limits, problems.get(GateName.REPLICATION_LAG)),
-        _backup(seen.backup, limits, problems.get(GateName.BACKUPS_CURRENT)),
+        backup_gate(seen.backup, limits, problems.get(GateName.BACKUPS_CURRENT)),
         _rollback(seen.rollback),
     )
 
@@ -111,10 +116,10 @@ def _healthy(seen: Observations) -> Gate:
         GateName.SECONDARY_HEALTHY,
         state,
         seen.health,
-        f"{seen.target} answers: database, agent and Kubernetes",
+        f"{seen.target} answers: database, agent, Kubernetes and what it would serve with",
         ""
         if state is GateState.PASSED
-        else f"Repair {seen.target} first: there is nothing to fail over to. If only its database does not follow: "
+        else f"Repair {seen.target} first, or accept by name and with a reason what it lacks. If only its database does not follow: "
         f"`hmsdr follow {seen.target}`",
     )
 
@@ -171,30 +176,32 @@ def _gap(gap: GapSeen | None) -> str:
     return f"; last known gap {gap.bytes} bytes, {age:.0f} s ago: what it wrote since is not known"
 
 
-def _backup(backup: BackupSeen | None, limits: Gates, problem: str | None) -> Gate:
-    limit = f"not older than {format_duration(limits.backup_age)}"
+def backup_gate(backup: BackupSeen | None, limits: Gates, problem: str | None) -> Gate:
+    """Whether a current backup is there, and would be without its region (decision 6: none may live only there)."""
+
+    def judged(state: GateState, observed: str, remedy: str = "") -> Gate:
+        limit = f"not older than {format_duration(limits.backup_age)}"
+        return Gate(GateName.BACKUPS_CURRENT, state, observed, limit, remedy)
+
     if backup is None:
         state = GateState.UNKNOWN if problem else GateState.FAILED
-        return Gate(GateName.BACKUPS_CURRENT, state, problem or "no backup", limit, "Make a backup first")
+        return judged(state, problem or "no backup", "Make a backup first")
     hours = backup.age.total_seconds() / 3600
     observed = f"{backup.name}, {backup.size} bytes, {hours:.1f} h old"
-    # An age below zero is a clock that is wrong: then nothing is known about how current it is.
+    # An age below zero is a clock or a name that is wrong: then nothing is known about how current it is.
     if backup.age < timedelta(minutes=-5):
-        return Gate(
-            GateName.BACKUPS_CURRENT,
-            GateState.UNKNOWN,
-            observed,
-            limit,
-            "Its date is in the future: set the clocks",
+        return judged(GateState.UNKNOWN, observed, "Its date is in the future: set the clocks, or remove it")
+    if backup.age > limits.backup_age:
+        return judged(GateState.FAILED, observed, "Make a backup first")
+    if backup.unseen:
+        found = f"{observed}, in {backup.only_in} itself; whether there is a copy elsewhere is not known: {backup.unseen}"
+        return judged(GateState.UNKNOWN, found, "See that the bucket with the copies answers")
+    if backup.only_in:
+        found = f"{observed}, in {backup.only_in} itself and nowhere else"
+        return judged(
+            GateState.FAILED, found, f"Copy it elsewhere: what survives may not depend on {backup.only_in}"
         )
-    current = backup.age <= limits.backup_age
-    return Gate(
-        GateName.BACKUPS_CURRENT,
-        GateState.PASSED if current else GateState.FAILED,
-        observed,
-        limit,
-        "" if current else "Make a backup first",
-    )
+    return judged(GateState.PASSED, observed)
 
 
 def _rollback(rollback: str | None) -> Gate:

@@ -10,7 +10,8 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -45,6 +46,8 @@ class Deployment:
     resource_version: str
     rolled_out: bool
     """All pods are of the newest template and ready, and no old one is left."""
+    selector: dict[str, str] = field(default_factory=dict)
+    """The labels that its pods carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ class Pod:
     ready: bool
     restarts: int
     address: str | None
+    labels: dict[str, str] = field(default_factory=dict)
+    restarted_at: datetime | None = None
+    """When a container of it was started again last (UTC); None when none was."""
 
 
 class Kubernetes:
@@ -345,7 +351,8 @@ def _deployment(item: Any) -> Deployment:
     observed = (getattr(status, "observedGeneration", None) or 0) >= (item.metadata.generation or 0)
     available = getattr(status, "availableReplicas", None) or 0
     done = observed and replicas == updated == total == ready == available
-    return Deployment(item.metadata.name, replicas, ready, updated, env, item.metadata.resourceVersion, done)
+    version, selector = item.metadata.resourceVersion, dict(item.spec.selector.matchLabels or {})
+    return Deployment(item.metadata.name, replicas, ready, updated, env, version, done, selector)
 
 
 def _service(item: Any) -> Service:
@@ -369,7 +376,19 @@ def _node(item: Any) -> Node:
 def _pod(item: Any) -> Pod:
     status = item.status
     ready = any(c.type == "Ready" and c.status == "True" for c in (status.conditions or []))
-    restarts = sum(entry.restartCount for entry in status.containerStatuses or [])
+    containers = status.containerStatuses or []
+    again = [
+        entry.state.running.startedAt
+        for entry in containers
+        if entry.restartCount and entry.state and entry.state.running and entry.state.running.startedAt
+    ]
     return Pod(
-        item.metadata.namespace, item.metadata.name, status.phase or "Unknown", ready, restarts, status.podIP
+        item.metadata.namespace,
+        item.metadata.name,
+        status.phase or "Unknown",
+        ready,
+        sum(entry.restartCount for entry in containers),
+        status.podIP,
+        dict(item.metadata.labels or {}),
+        max(again, default=None),
     )

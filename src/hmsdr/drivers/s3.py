@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _THREADS = 4
+_READ_SECONDS = 30
+"""Longest silence within one answer, however long a transfer may take."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _CHUNK = 1 << 20
 _PASSING = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling"})
 
@@ -48,7 +53,8 @@ class ObjectStore:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="hmsdr-s3")
-        self._client: S3Client | None = None
+        self._clients: dict[int, S3Client] = {}
+        """By the longest silence that each bears, in seconds: a client's own patience cannot be changed afterwards."""
         self._making = asyncio.Lock()
 
     async def close(self) -> None:
@@ -171,13 +177,19 @@ class ObjectStore:
     async def _call(
         self, doing: str, call: Callable[[S3Client], _T], deadline: float, *, writes: bool = False
     ) -> _T:
-        loop = asyncio.get_running_loop()
+        loop, ends = asyncio.get_running_loop(), time.monotonic() + deadline
+        # The thread is joined when the process ends: it must not outlive by much who asked.
+        silence = min(_READ_SECONDS, max(1, math.ceil(deadline)))
         try:
             async with asyncio.timeout(deadline):
                 async with self._making:
-                    if self._client is None:
-                        self._client = await loop.run_in_executor(self._threads, self._make)
-                return await loop.run_in_executor(self._threads, call, self._client)
+                    if silence not in self._clients:
+                        self._clients[silence] = await loop.run_in_executor(
+                            self._threads, self._make, silence
+                        )
+                return await loop.run_in_executor(
+                    self._threads, _patiently, call, self._clients[silence], ends
+                )
         except TimeoutError as error:
             kind = OutcomeUnknownError if writes else TemporaryError
             raise kind(doing, f"no answer within {deadline:g} s", "Try again, or with more time") from error
@@ -189,7 +201,7 @@ class ObjectStore:
                 raise
             raise known from error
 
-    def _make(self) -> S3Client:
+    def _make(self, silence: int) -> S3Client:
         import boto3  # noqa: PLC0415 - a quarter of a second, paid only where S3 is used
         from botocore.config import Config  # noqa: PLC0415
 
@@ -200,9 +212,26 @@ class ObjectStore:
             endpoint_url=aws.endpoint_url,
             aws_access_key_id=aws.access_key_id.get_secret_value() if aws.access_key_id else None,
             aws_secret_access_key=aws.secret_access_key.get_secret_value() if aws.secret_access_key else None,
-            config=Config(connect_timeout=3, read_timeout=30, retries={"total_max_attempts": 3}),
+            config=Config(
+                connect_timeout=min(3, silence), read_timeout=silence, retries={"total_max_attempts": 1}
+            ),
         )
         return client
+
+
+def _patiently(call: Callable[[S3Client], _T], client: S3Client, ends: float) -> _T:
+    """What `call` gives; answers that pass (throttling) are waited out until `ends` (monotonic seconds). Runs in a thread."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return call(client)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _PASSING or time.monotonic() + pause > ends:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _content(doing: str, chunks: Iterable[bytes], *, packed: bool) -> Content:

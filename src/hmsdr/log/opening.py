@@ -11,7 +11,12 @@ from hmsdr.playbook.model import Playbook
 
 
 async def open_store(
-    playbook: Playbook, *, site: str | None = None, create: bool = False, patient: bool = False
+    playbook: Playbook,
+    *,
+    site: str | None = None,
+    create: bool = False,
+    patient: bool = False,
+    reading: bool = False,
 ) -> Store:
     """Open the store.
 
@@ -20,6 +25,7 @@ async def open_store(
         site: where we are: the etcd member there is asked first.
         create: make it, with a vacant write authority, when it is not there yet.
         patient: a cluster that does not answer now is looked at when it does: for who must be there without it too.
+        reading: nothing will be written: a file on a disk that takes nothing is opened all the same.
 
     Raises:
         RefusedError: no store there, written by another version, or not described in full.
@@ -27,7 +33,8 @@ async def open_store(
     """
     lease = playbook.database.lease.total_seconds()
     if playbook.store.kind == "sqlite":
-        return await SqliteStore.open(Path(playbook.store.path), create=create, lease_seconds=lease)
+        path = Path(playbook.store.path)
+        return await SqliteStore.open(path, create=create, lease_seconds=lease, reading=reading)
     from hmsdr.log.etcd import EtcdStore  # noqa: PLC0415 - its HTTP client is not needed for a file
     from hmsdr.log.etcd_api import Etcd  # noqa: PLC0415
 

@@ -19,6 +19,7 @@ from hmsdr.decide.authority import Authority, initial
 from hmsdr.decide.leadership import Leadership, taken
 from hmsdr.errors import RefusedError
 from hmsdr.log.events import GENESIS, Event, Head, NewEvent, after, chain
+from hmsdr.log.reading import connect_reading
 from hmsdr.log.records import decode_authority, encode_authority
 from hmsdr.log.store import Appended, HeadMovedError, Sitting, StoreError, TermOverError
 
@@ -50,13 +51,16 @@ class SqliteStore:
         self._thread = thread
 
     @classmethod
-    async def open(cls, path: Path, *, create: bool = False, lease_seconds: float = 30.0) -> SqliteStore:
+    async def open(
+        cls, path: Path, *, create: bool = False, lease_seconds: float = 30.0, reading: bool = False
+    ) -> SqliteStore:
         """Open the store at `path`.
 
         Args:
             path: the file.
             create: make it, with a vacant authority of `lease_seconds`, when it is not there yet.
             lease_seconds: the lease of a new authority record.
+            reading: a disk that takes nothing is good enough: every write is refused then.
 
         Raises:
             RefusedError: no store there, or written by another version.
@@ -71,8 +75,8 @@ class SqliteStore:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hmsdr-log")
         loop = asyncio.get_running_loop()
         try:
-            connection = await loop.run_in_executor(thread, _connect, path, create, lease_seconds)
-        except sqlite3.Error as error:
+            connection = await loop.run_in_executor(thread, _connect, path, create, lease_seconds, reading)
+        except (sqlite3.Error, OSError) as error:
             thread.shutdown(wait=False)
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB or "no such table" in str(
                 error
@@ -296,7 +300,17 @@ class _transaction:  # noqa: N801 - used as a statement
             self._connection.execute("ROLLBACK")
 
 
-def _connect(path: Path, create: bool, lease_seconds: float) -> sqlite3.Connection:
+def _connect(path: Path, create: bool, lease_seconds: float, reading: bool) -> sqlite3.Connection:
+    try:
+        return _connect_writing(path, create, lease_seconds)
+    except sqlite3.OperationalError:
+        if not reading:
+            raise
+    connection = connect_reading(path)
+    return _of_this_format(path, connection)
+
+
+def _connect_writing(path: Path, create: bool, lease_seconds: float) -> sqlite3.Connection:
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -306,6 +320,16 @@ def _connect(path: Path, create: bool, lease_seconds: float) -> sqlite3.Connecti
         if create:
             with _transaction(connection):
                 _create(connection, lease_seconds)
+        # Reading may need room, too: found out now, not in the middle.
+        connection.execute("SELECT count(*) FROM event").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return _of_this_format(path, connection)
+
+
+def _of_this_format(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
         found = connection.execute("SELECT format FROM meta").fetchone()
     except BaseException:
         connection.close()
@@ -329,7 +353,7 @@ def _create(connection: sqlite3.Connection, lease_seconds: float) -> None:
         connection.execute("INSERT INTO authority VALUES (1, ?)", (encode_authority(initial(lease_seconds)),))
 
 
-def _store_error(doing: str, error: sqlite3.Error) -> StoreError:
+def _store_error(doing: str, error: sqlite3.Error | OSError) -> StoreError:
     return StoreError(
         doing,
         str(error),

@@ -51,8 +51,11 @@ def freeze(
     """
     definition = runbook.definition
     _check_parameters(runbook, playbook, parameters)
+    where = _regions(playbook, parameters, users or playbook.home_region)
+    if users is not None and runbook.mentions("role"):
+        _refuse_without_pods(runbook, playbook, parameters, where)
     values: dict[str, Any] = {
-        **_regions(playbook, parameters, users or playbook.home_region),
+        **where,
         **{name: "" for name, kind in definition.parameters.items() if kind == "words"},
         **parameters,
         "epoch": epoch,
@@ -91,11 +94,32 @@ def freeze(
 
 
 def _regions(playbook: Playbook, parameters: Mapping[str, str], users: str) -> dict[str, str]:
-    """The regions that a runbook may name without being given them: where users are, and each time the other one."""
+    """The regions that a runbook may name without being given them: where users are, and each time the other one.
+
+    Beside a parameter ``region``, ``role`` is what it is to users: active or standby.
+    """
     found = {"users": users, "idle": playbook.other_region(users)}
     if "region" in parameters:
         found["other"] = playbook.other_region(parameters["region"])
+        found["role"] = "active" if parameters["region"] == users else "standby"
     return found
+
+
+def _refuse_without_pods(
+    runbook: Runbook, playbook: Playbook, parameters: Mapping[str, str], where: Mapping[str, str]
+) -> None:
+    """A service that a standby region does not run cannot be brought to its strength there.
+
+    Raises:
+        RefusedError: the parameters name such a service and region.
+    """
+    service = playbook.services.get(parameters.get("service", ""))
+    if service is not None and where.get("role") == "standby" and service.replicas.standby == 0:
+        raise RefusedError(
+            f"planning {runbook.definition.runbook}",
+            f"users are sent to {where['users']}, and a standby region runs no pod of {parameters['service']}",
+            f"Name region={where['users']}, or give it pods under `services.{parameters['service']}.replicas.standby`",
+        )
 
 
 def _without_empty(stages: list[PlannedStage]) -> Iterator[PlannedStage]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from hmsdr.decide.gates import BackupSeen, GapSeen, GateName, LagSeen, Observati
 from hmsdr.decide.soundness import Doubt, doubt
 from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError
-from hmsdr.drivers.kubernetes import Deployment, Node
+from hmsdr.drivers.kubernetes import Node
 from hmsdr.drivers.postgres_questions import PostgresStatus
 from hmsdr.runbook.plan import Mode
 from hmsdr.runbook.systems import Systems
@@ -24,6 +25,10 @@ _T = TypeVar("_T")
 _PROBE_SECONDS = 3.0
 _STORE_SECONDS = 10.0
 """An object store is far away and slow to greet; a gate is not refused for that."""
+_STEADY = timedelta(seconds=3)
+"""So long after it was started again a pod counts; the clocks of cluster and operator differ by less."""
+_LOOKS = 2
+_HTTP_OK = 200
 _RECORDS_LOOKED_AT = 3
 """Damaged ones before the newest that is whole; more of them are no hurried look's business."""
 
@@ -36,6 +41,21 @@ async def mode_of(systems: Systems, source: str) -> Mode:
     )
     writes = status.reachable and status.in_recovery is False
     return "planned" if writes and not isinstance(agent, DriverError) else "unplanned"
+
+
+async def rest_mode_of(systems: Systems, source: str) -> Mode:
+    """For the rest of a failover whose target writes already: planned while anything of the region to be left answers.
+
+    There is nothing to hand over any more, and nothing to prove lost: what lives there is made a standby region, too.
+    """
+    url = f"{systems.playbook.regions[source].ingress.url}/health"
+    http, agent, nodes = await asyncio.gather(
+        systems.http().get(url, deadline=_PROBE_SECONDS),
+        _try(systems.agent(source).status(deadline=_PROBE_SECONDS)),
+        _try(systems.kubernetes(source).nodes(deadline=_PROBE_SECONDS)),
+    )
+    silent = isinstance(agent, DriverError) and isinstance(nodes, DriverError)
+    return "unplanned" if silent and http.status is None else "planned"
 
 
 async def cache_mode_of(systems: Systems, source: str) -> Mode:
@@ -53,10 +73,30 @@ async def sent_to(systems: Systems) -> tuple[str, ...]:
     return tuple(sorted(known, key=lambda name: -weights[name].weight))
 
 
-async def observations(systems: Systems, source: str, target: str, rollback: str | None) -> Observations:
-    """Everything the four gates need, asked at once."""
+async def observations(
+    systems: Systems,
+    source: str,
+    target: str,
+    rollback: str | None,
+    *,
+    serves: bool = False,
+    cache: bool = False,
+) -> Observations:
+    """Everything the four gates need, asked at once.
+
+    Args:
+        systems: the hospital.
+        source: the region to be left.
+        target: the one to go to.
+        rollback: the way back, in words; None when there is none.
+        serves: whether the target's services can be expected to serve now: users are to be sent there, and the primary they use
+            is well. While nobody can write, an unhealthy answer says nothing about them.
+        cache: whether its Redis is a condition too, because nothing forces us to go there without one.
+    """
     health, lag, backup = await asyncio.gather(
-        _health(systems, source, target), _lag(systems, source, target), newest_backup(systems, source)
+        _health(systems, source, target, serves=serves, cache=cache),
+        _lag(systems, source, target),
+        newest_backup(systems, source),
     )
     problems = [
         (name, str(seen))
@@ -75,14 +115,20 @@ async def observations(systems: Systems, source: str, target: str, rollback: str
     )
 
 
-async def _health(systems: Systems, source: str, target: str) -> tuple[bool, str]:
-    status, agent, left, nodes, deployments, record = await asyncio.gather(
-        _database(systems, target),
-        _try(systems.agent(target).status(deadline=_PROBE_SECONDS)),
-        _try(systems.agent(source).status(deadline=_PROBE_SECONDS)),
-        _try(systems.kubernetes(target).nodes(deadline=_PROBE_SECONDS)),
-        _try(systems.kubernetes(target).deployments(deadline=_PROBE_SECONDS)),
-        systems.authority.read_authority(),
+async def _health(
+    systems: Systems, source: str, target: str, *, serves: bool, cache: bool
+) -> tuple[bool, str]:
+    (status, agent, left, nodes, record), (idle, unwell) = await asyncio.gather(
+        asyncio.gather(
+            _database(systems, target),
+            _try(systems.agent(target).status(deadline=_PROBE_SECONDS)),
+            _try(systems.agent(source).status(deadline=_PROBE_SECONDS)),
+            _try(systems.kubernetes(target).nodes(deadline=_PROBE_SECONDS)),
+            systems.authority.read_authority(),
+        ),
+        asyncio.gather(
+            _try(_without_pods(systems, target)), _unwell(systems, target, serves=serves, cache=cache)
+        ),
     )
     holder = record.holder
     holds = holder is not None and holder.instance == systems.playbook.regions[target].postgres.instance
@@ -95,9 +141,11 @@ async def _health(systems: Systems, source: str, target: str) -> tuple[bool, str
     damaged = "" if holds else _damage(agent, left)
     if damaged:
         parts.append(damaged)
-    idle = [] if isinstance(deployments, DriverError) else _without_pods(systems, deployments)
-    if idle:
+    if not isinstance(idle, DriverError) and idle:
         parts.append(f"no ready pod of {', '.join(idle)}")
+    elif isinstance(idle, DriverError) and not isinstance(nodes, DriverError):
+        parts.append(f"its pods are not known: {idle.found}")
+    parts += unwell
     healthy = (
         status.reachable
         and (status.in_recovery is True or holds)
@@ -105,10 +153,31 @@ async def _health(systems: Systems, source: str, target: str) -> tuple[bool, str
         and not damaged
         and not isinstance(nodes, DriverError)
         and any(node.ready for node in nodes)
-        and not isinstance(deployments, DriverError)
+        and not isinstance(idle, DriverError)
         and not idle
+        and not unwell
     )
     return healthy, "; ".join(parts)
+
+
+async def _unwell(systems: Systems, target: str, *, serves: bool, cache: bool) -> list[str]:
+    """What speaks against the target besides database, agent and Kubernetes, of that which is a condition now."""
+
+    async def serving() -> list[str]:
+        url = f"{systems.playbook.regions[target].ingress.url}/health"
+        for _ in range(_LOOKS):
+            answer = await systems.http().get(url, deadline=_PROBE_SECONDS)
+            if answer.status == _HTTP_OK:
+                return []
+        told = answer.found or str(answer.outcome) if answer.status is None else f"HTTP {answer.status}"
+        return [f"{url}: {told}"]
+
+    async def caching() -> list[str]:
+        found = await _try(systems.redis(target).info_replication(deadline=_PROBE_SECONDS))
+        return [f"Redis {found.found}"] if isinstance(found, DriverError) else []
+
+    asked = [look() for look, wanted in ((serving, serves), (caching, cache)) if wanted]
+    return [words for found in await asyncio.gather(*asked) for words in found]
 
 
 def _damage(target: AgentStatus | DriverError, source: AgentStatus | DriverError) -> str:
@@ -124,13 +193,37 @@ def _damage(target: AgentStatus | DriverError, source: AgentStatus | DriverError
     return f"{found}: {', '.join(f'{sign.kind} in {sign.where} since {sign.since}' for sign in signs)}"
 
 
-def _without_pods(systems: Systems, deployments: Sequence[Deployment]) -> list[str]:
-    """Services that should run in a standby region and have no pod there that is ready."""
-    ready = {item.name: item.ready for item in deployments}
+async def _without_pods(systems: Systems, region: str) -> list[str]:
+    """Services that should run in a standby region and have no pod there that is ready, and not only for a moment.
+
+    A pod that ends again and again is ready in between: one that was started again just now does not count yet.
+    """
+    kubernetes = systems.kubernetes(region)
+    deployments, pods = await asyncio.gather(
+        kubernetes.deployments(deadline=_PROBE_SECONDS), kubernetes.pods(deadline=_PROBE_SECONDS)
+    )
+    now, where = datetime.now(UTC), systems.playbook.regions[region].kubernetes.namespace
+    steady = [
+        pod.labels
+        for pod in pods
+        if pod.namespace == where
+        and pod.ready
+        and (pod.restarted_at is None or now - pod.restarted_at > _STEADY)
+    ]
+    known = {item.name: item for item in deployments}
+
+    def runs(deployment: str) -> bool:
+        item = known.get(deployment)
+        if (
+            item is None or not item.selector
+        ):  # one that chooses its pods by expressions only is taken at its word
+            return item is not None and item.ready > 0
+        return any(item.selector.items() <= labels.items() for labels in steady)
+
     return [
         name
         for name, service in systems.playbook.services.items()
-        if service.replicas.standby and not ready.get(service.deployment)
+        if service.replicas.standby and not runs(service.deployment)
     ]
 
 
@@ -163,21 +256,26 @@ async def _lag(systems: Systems, source: str, target: str) -> LagSeen | DriverEr
 
 
 async def newest_backup(systems: Systems, source: str) -> BackupSeen | DriverError | None:
-    """The newest backup of the source's database that is whole, in its own bucket or in the copy elsewhere."""
+    """The newest whole backup of the source's database in the copy elsewhere; without one, that in its own bucket, and so said."""
     where = systems.playbook.regions[source].backups
     smallest = systems.playbook.thresholds.gates.backup_bytes
-    buckets = (where.copy_bucket, where.bucket)
-    found = await asyncio.gather(*(_try(_newest(systems, bucket, where.prefix)) for bucket in buckets))
-    records = [
-        (item, bucket)
-        for item, bucket in zip(found, buckets, strict=True)
-        if item is not None and not isinstance(item, DriverError) and item.size >= smallest
-    ]
-    if not records:
-        return next((item for item in found if isinstance(item, DriverError)), None)
-    newest, bucket = max(records, key=lambda each: each[0].ended)
-    age: timedelta = datetime.now(UTC) - newest.ended
-    return BackupSeen(f"s3://{bucket}/{where.prefix}{newest.name}", newest.size, age)
+
+    async def newest(bucket: str) -> BackupSeen | DriverError | None:
+        record = await _try(_newest(systems, bucket, where.prefix))
+        if record is None or isinstance(record, DriverError):
+            return record
+        if record.size < smallest:
+            return None
+        address = f"s3://{bucket}/{where.prefix}{record.name}"
+        return BackupSeen(address, record.size, datetime.now(UTC) - record.ended)
+
+    copy, own = await asyncio.gather(newest(where.copy_bucket), newest(where.bucket))
+    if isinstance(copy, BackupSeen):
+        return copy
+    if isinstance(own, BackupSeen):
+        unseen = copy.found if isinstance(copy, DriverError) else ""
+        return replace(own, only_in=source, unseen=unseen)
+    return copy or own
 
 
 async def _newest(systems: Systems, bucket: str, prefix: str) -> BackupRecord | None:

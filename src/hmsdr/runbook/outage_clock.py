@@ -29,7 +29,8 @@ class Outage:
 def outage(state: RunState) -> Outage | None:
     """The outage that `state` is about; None for a run that stops nobody, or has not yet.
 
-    It begins when the region was seen to be lost, else with its last sign of life; a planned one begins with the fence.
+    It begins when the region was seen to be lost, else with its last sign of life; a planned one begins with the fence, and
+    there is none when the target writes already.
     """
     since = _since(state)
     if since is None:
@@ -48,6 +49,8 @@ def steps_done(state: RunState) -> tuple[int, int]:
 
 def _since(state: RunState) -> datetime | None:
     if state.plan.mode == "planned":
+        if state.plan.granted:
+            return None
         fencing = state.stages.get("fencing")
         return None if fencing is None else fencing.started_at
     trigger = state.context.get("trigger")

@@ -196,8 +196,14 @@ async def is_run(playbook: Playbook, store: Store) -> bool:
     """Whether a runner is at work; a run that is not ended and has none waits to be resumed."""
     if playbook.store.kind != "sqlite":
         return (await store.leadership()).leader != NOBODY
+    path = Path(playbook.store.path).with_suffix(".runner.lock")
     try:
-        with only_runner(Path(playbook.store.path)):
-            return False
-    except RefusedError:
-        return True
+        lock = path.open()  # to look, nothing need be written: the disk may be one that takes nothing
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -74,6 +74,8 @@ class Plan(Model):
     parameters: dict[str, str]
     epoch: int
     """The epoch under which the plan was made; it grants the next one."""
+    granted: bool = False
+    """The next epoch was the target's already when it was made: the steps that lead there are only found to hold."""
     playbook: str
     playbook_hash: str
     """SHA-256 of the playbook's canonical JSON, secrets left out."""

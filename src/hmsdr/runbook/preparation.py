@@ -34,7 +34,7 @@ async def look(systems: Systems, source: str, target: str) -> tuple[Seen, ...]:
         await asyncio.gather(
             _nodes(systems, target),
             _pods(systems, target),
-            _replication(systems, source),
+            _replication(systems, source, target),
             _health(systems, target),
         )
     )
@@ -63,18 +63,21 @@ async def _pods(systems: Systems, target: str) -> Seen:
     return Seen("pods", bool(found) and not ill, words, lines)
 
 
-async def _replication(systems: Systems, source: str) -> Seen:
-    """pg_stat_replication of the database that is to be left."""
-    found = await _try(systems.postgres(source).replication(deadline=_PROBE_SECONDS))
+async def _replication(systems: Systems, source: str, target: str) -> Seen:
+    """pg_stat_replication of the primary: the database that is to be left, or the target's when it has the right already."""
+    holder = (await systems.authority.read_authority()).holder
+    moved = holder is not None and holder.instance == systems.playbook.regions[target].postgres.instance
+    primary = target if moved else source
+    found = await _try(systems.postgres(primary).replication(deadline=_PROBE_SECONDS))
     if isinstance(found, DriverError):
-        return Seen("replication", False, f"{source}: {found.found}")
+        return Seen("replication", False, f"{primary}: {found.found}")
     lines = tuple(
         f"{each.name} {each.state}, {each.sync_state}, replay lag "
         f"{'none' if each.replay_lag_seconds is None else f'{each.replay_lag_seconds:.3f} s'}"
         for each in found
     )
     streaming = [each for each in found if each.state == "streaming"]
-    return Seen("replication", bool(streaming), f"{len(streaming)} standby streams from {source}", lines)
+    return Seen("replication", bool(streaming), f"{len(streaming)} standby streams from {primary}", lines)
 
 
 async def _health(systems: Systems, target: str) -> Seen:

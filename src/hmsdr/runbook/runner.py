@@ -52,6 +52,8 @@ class Runner:
         self._catalogue = catalogue
         self._journal = Journal(log, run, on_change, term)
         self._on_progress = on_progress or (lambda _step, _text: None)
+        self._waits_for: dict[str, str] = {}
+        """What each step waited for last: said when its deadline passes."""
 
     async def start(self, plan: Plan, by: str, context: Mapping[str, Any]) -> RunState:
         """Begin a new run of `plan` and execute it to its end.
@@ -188,6 +190,7 @@ class Runner:
         try:
             async with asyncio.timeout_at(context.ends_at):
                 check = Check(False) if action.asks_itself else await action.check(context, args)
+                self._waits_for[step.key] = check.waiting_for or ""
                 output: Mapping[str, Any] = {}
                 already = check.holds
                 if not already:
@@ -197,7 +200,9 @@ class Runner:
                     check = await self._verified(action, context, args)
                     already = action.asks_itself and bool(output.get("already"))
         except TimeoutError:
+            waits_for = self._waits_for.get(step.key)
             found = f"not done within {step.deadline.total_seconds():g} s"
+            found += f"; it waited for {waits_for}" if waits_for else ""
             await self._fail(
                 step, FailedError(step.title, found, "See `hmsdr runbook show` for the way by hand")
             )
@@ -287,8 +292,12 @@ class Runner:
             systems=self._systems,
             run=self._journal.run,
             ends_at=ends_at,
-            progress=lambda text: self._on_progress(step.key, text),
+            progress=lambda text: self._waiting(step.key, text),
         )
+
+    def _waiting(self, step: str, text: str) -> None:
+        self._waits_for[step] = text
+        self._on_progress(step, text)
 
 
 def _only_stops(group: BaseExceptionGroup[BaseException]) -> bool:

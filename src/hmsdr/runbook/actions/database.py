@@ -165,9 +165,13 @@ class Checkpoint(Action[RegionArgs]):
     summary: ClassVar[str] = "write a checkpoint, so that stopping is quick"
     Args = RegionArgs
 
-    async def check(self, context: StepContext, args: RegionArgs) -> Check:  # noqa: ARG002
-        """Never holds: a checkpoint is always worth writing, and repeating it is harmless."""
-        return Check(False)
+    async def check(self, context: StepContext, args: RegionArgs) -> Check:
+        """Holds when another instance has the right already: nothing is stopped then. Else one more is always worth it."""
+        record = await context.systems.authority.read_authority()
+        mine = context.systems.playbook.regions[args.region].postgres.instance
+        if record.holder is None or record.holder.instance == mine:
+            return Check(False)
+        return Check(True, {"holder": record.holder.instance, "epoch": record.epoch})
 
     async def act(self, context: StepContext, args: RegionArgs) -> Mapping[str, Any]:
         """CHECKPOINT, within the step's time: a server that cannot end one could not stop in order either."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
@@ -142,23 +142,34 @@ class RecordsReady(Action[RecordsArgs]):
 
 
 class AnswersArgs(Model):
-    """`service` answers through the public name, from `region` if one is named, else from wherever users are sent."""
+    """`service` answers through the public name, from `region` if one is named, else from wherever users are sent.
+
+    With the role ``standby`` users are not sent to `region`: it is asked by its own name.
+    """
 
     service: ServiceName
     region: RegionName | None = None
+    role: Literal["active", "standby"] = "active"
+
+    def url(self, playbook: Playbook) -> str:
+        """Its health check, as who needs it reaches it."""
+        alone = self.role == "standby" and self.region is not None
+        root = playbook.regions[str(self.region)].ingress.url if alone else playbook.traffic.public_url
+        return root + playbook.services[self.service].health_path
 
 
 class ServiceAnswers(Action[AnswersArgs]):
     """A user's request to the service's health check succeeds, and comes from the region asked for (SV-3)."""
 
     name: ClassVar[str] = "service.answers"
-    summary: ClassVar[str] = "a service answers through the public name"
+    summary: ClassVar[str] = (
+        "a service answers through the public name, in a standby region through the region's own"
+    )
     Args = AnswersArgs
 
     async def check(self, context: StepContext, args: AnswersArgs) -> Check:
-        """GET its health path as a user would."""
-        playbook = context.systems.playbook
-        url = playbook.traffic.public_url + playbook.services[args.service].health_path
+        """GET its health path as a user would, or as the region's own name answers."""
+        url = args.url(context.systems.playbook)
         answer = await context.systems.http().get(url, deadline=context.remaining(at_most=2))
         region = answer.headers.get("X-HMS-Region")
         observed = {
@@ -180,9 +191,8 @@ class ServiceAnswers(Action[AnswersArgs]):
     def manual(self, playbook: Playbook, args: AnswersArgs) -> Manual:
         """The source's line."""
         ca = f" --cacert {playbook.traffic.ca_file}" if playbook.traffic.ca_file else ""
-        url = playbook.traffic.public_url + playbook.services[args.service].health_path
         return Manual(
-            (f"curl -f{ca} {url}",),
+            (f"curl -f{ca} {args.url(playbook)}",),
             'HTTP 200 and JSON with "status": "ok"',
             ("503: its body says which of database or cache is missing.",),
         )
