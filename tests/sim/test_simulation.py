@@ -20,7 +20,7 @@ from hmsdr.sim.settings import Figures
 from hmsdr.sim.world import EAST, WEST, World
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 500
+SEEDS = 250
 MOST = 8000
 """Seeds within which every breakage is caught; those that need many are named in docs/simulation.md."""
 

@@ -306,7 +306,7 @@ BREAKAGES = (
     Breakage("comes-up-writable", "6", "standby.signal is not put back after the promotion",
              ((Server, "make_standby", _not_after_a_promotion),)),
     Breakage("promise-forgotten", "7", "a promise does not outlive a reboot",
-             ((relaying, "bound_until", _forgets_promise),)),
+             ((relaying, "bound_until", _forgets_promise),), Scenario.SIEGE),
     Breakage("promise-binds-nobody", "7", "a grant is accepted in spite of a promise",
              ((relaying, "bound_until", _promise_binds_nobody),)),
     Breakage("promise-after-revoking", "7", "a promise is given although the right is seen to be taken away",

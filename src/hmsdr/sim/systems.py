@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hmsdr.decide.backups import BackupRecord, StoredFile, record_text
 from hmsdr.drivers.agent import AgentClient
 from hmsdr.drivers.errors import OutcomeUnknownError, TemporaryError
 from hmsdr.drivers.http import HttpAnswer, HttpOutcome, HttpProbe
-from hmsdr.drivers.kubernetes import Deployment, Kubernetes, Node
+from hmsdr.drivers.kubernetes import Deployment, Kubernetes, Node, Pod
 from hmsdr.drivers.postgres import Postgres
 from hmsdr.drivers.route53 import Route53
 from hmsdr.drivers.s3 import ObjectStore, StoredObject
@@ -19,7 +20,7 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.playbook.topology import Traffic
 from hmsdr.runbook.systems import Systems
 from hmsdr.sim.agent import Client
-from hmsdr.sim.edges import THEN, Sql
+from hmsdr.sim.edges import SYSTEM, THEN, Sql
 from hmsdr.sim.loop import Life
 from hmsdr.sim.process import NobodyThereError, asked
 from hmsdr.sim.settings import HEALTH, PUBLIC, SERVICE, URLS
@@ -197,6 +198,11 @@ class Cluster(Kubernetes):
         ready = await self._asked(lambda: int(services.work(self._region)), deadline)
         return (Deployment(SERVICE, 1, ready, 1, {}, "1", bool(ready)),)
 
+    async def pods(self, *, deadline: float) -> tuple[Pod, ...]:
+        """None by itself: a deployment that chooses no pods is judged by how many of it are ready."""
+        await self._asked(lambda: True, deadline)
+        return ()
+
     async def _asked(self, answer: Callable[[], Any], deadline: float) -> Any:
         machine = self._hospital.machines[self._region]
         said = await asked(
@@ -270,14 +276,41 @@ class _Api:
         return {"ChangeInfo": {"Id": Id, "Status": "INSYNC"}}
 
 
+_FILE = StoredFile("hms/base/20260101T000000/data.tar.gz", 1 << 30, "0" * 64)
+_BACKUP = BackupRecord(
+    id="20260101T000000",
+    server="hms",
+    region="east",
+    system_identifier=SYSTEM,
+    major=18,
+    timeline=1,
+    segment=1 << 24,
+    begin_wal="000000010000000000000001",
+    begin_lsn=0,
+    end_lsn=1,
+    began=THEN,
+    ended=THEN,
+    unpacked=1 << 30,
+    files=(_FILE,),
+)
+_RECORD = record_text(_BACKUP).encode()
+
+
 class Bucket(ObjectStore):
-    """There is a backup."""
+    """There is a backup, of the beginning of time, and it is whole."""
 
     def __init__(self) -> None:
         pass
 
-    async def newest(
-        self, bucket: str, prefix: str, *, deadline: float, at_least: int = 1
-    ) -> StoredObject | None:
-        """Of the beginning of time."""
-        return StoredObject("backup", at_least, THEN)
+    async def names(self, bucket: str, prefix: str, *, deadline: float) -> list[StoredObject]:
+        """Its record."""
+        return [StoredObject(prefix + _BACKUP.name, len(_RECORD), THEN)]
+
+    async def read(self, bucket: str, key: str, *, limit: int, deadline: float) -> bytes:
+        """What its record says."""
+        return _RECORD
+
+    async def listing(self, bucket: str, prefix: str, *, deadline: float) -> list[StoredObject]:
+        """What was stored of it."""
+        above = prefix.removesuffix(f"{_BACKUP.server}/base/{_BACKUP.id}/")
+        return [StoredObject(above + _FILE.key, _FILE.size, THEN)]
