@@ -172,8 +172,10 @@ async def _helps_nobody(*_: Any) -> bool:
 
 
 def _forgets_promise(given: Promise | None, *, boot: str, started: float, drift_margin: float) -> float:
-    del started, drift_margin
-    return given.until if given is not None and given.boot == boot else 0.0
+    if given is None or given.boot != boot:
+        return 0.0
+    since = given.until - given.seconds * (1 + drift_margin)
+    return given.until if since >= started else 0.0
 
 
 def _promise_binds_nobody(given: Promise | None, **_: Any) -> float:
@@ -305,7 +307,7 @@ BREAKAGES = (
               (RealDatabase, "arm", _arms_without_a_lease))),
     Breakage("comes-up-writable", "6", "standby.signal is not put back after the promotion",
              ((Server, "make_standby", _not_after_a_promotion),)),
-    Breakage("promise-forgotten", "7", "a promise does not outlive a reboot",
+    Breakage("promise-forgotten", "7", "a promise does not outlive a restart",
              ((relaying, "bound_until", _forgets_promise),), Scenario.SIEGE),
     Breakage("promise-binds-nobody", "7", "a grant is accepted in spite of a promise",
              ((relaying, "bound_until", _promise_binds_nobody),)),
@@ -329,7 +331,7 @@ BREAKAGES = (
     Breakage("cache-not-flushed", "13", "Redis keeps what the new primary never saw",
              ((Database, "flush_cache", _nothing),)),
     Breakage("one-look", "FA-3", "one look of one site is enough to fail over",
-             ((weighing, "_rules", _one_look_is_enough),)),
+             ((weighing, "_rules", _one_look_is_enough),), Scenario.FLAPPING),
     Breakage("services-at-once", "FA-1", "services that fail are failed over for without a hold-down",
              ((weighing, "_rules", _services_at_once),)),
     Breakage("services-of-one-site", "FA-3", "one site that misses the services is enough, whoever else reaches them",
