@@ -77,7 +77,7 @@ def test_the_lines_that_status_prints_work_as_printed(lab: Layout) -> None:
     assert done.returncode == 0, done.stderr
     assert "streaming" in done.stdout
     assert "role:master" in done.stdout
-    assert "base_" in done.stdout, "the backup, by aws"
+    assert "backup_" in done.stdout, "the backup, by aws"
     assert "role:slave" in done.stdout
 
 

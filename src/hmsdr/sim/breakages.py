@@ -301,7 +301,7 @@ BREAKAGES = (
     Breakage("decide-from-a-read", "4", "the record is overwritten by what follows from a read, without comparing",
              ((store, "swap", _put),)),
     Breakage("epoch-not-remembered", "5", "an order to promote is obeyed each time that it is delivered",
-             ((promote, "delivery", _always_new),)),
+             ((promote, "delivery", _always_new),), Scenario.SWITCHOVER),
     Breakage("promote-unasked", "5", "an order to promote is obeyed without asking the record",
              ((promote, "_authorised", _authorised_by_nobody), (promote, "may_promote", _may_always_promote),
               (RealDatabase, "arm", _arms_without_a_lease))),
