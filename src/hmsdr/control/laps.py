@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from hmsdr.control.proctable import boottime
 
 
 class Laps:
@@ -11,10 +11,10 @@ class Laps:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         """By part, in the order in which they ended."""
-        self._since = time.monotonic()
+        self._since = boottime()
 
     def lap(self, part: str) -> None:
         """What was done since the part before was `part`; a part that is done again adds up."""
-        now = time.monotonic()
+        now = boottime()
         self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self._since, 4)
         self._since = now

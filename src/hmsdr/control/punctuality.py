@@ -27,6 +27,7 @@ class Punctuality:
         self._step = deadline / _TICKS
         self._limit = deadline * _SHARE
         self._due = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.latest = 0.0
         """The longest that the loop was late, in seconds."""
@@ -37,24 +38,25 @@ class Punctuality:
         return self.latest >= self._limit
 
     def __enter__(self) -> Self:
-        self._ask()
+        self._loop = asyncio.get_running_loop()
+        self._ask(self._loop)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._timer is not None  # noqa: S101 - it was entered
+        assert self._loop is not None  # noqa: S101
         self._timer.cancel()
-        self._measure()
+        self._measure(self._loop)
 
-    def _ask(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = loop.time() + self._step
-        self._timer = loop.call_at(self._due, self._tick)
+        self._timer = loop.call_at(self._due, self._tick, loop)
 
-    def _tick(self) -> None:
-        self._measure()
-        self._ask()
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._measure(loop)
+        self._ask(loop)
 
-    def _measure(self) -> None:
-        self.latest = max(self.latest, asyncio.get_running_loop().time() - self._due)
+    def _measure(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.latest = max(self.latest, loop.time() - self._due)

@@ -18,6 +18,8 @@ from hmsdr.playbook.topology import Aws, Traffic
 if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client
 
+READ_SECONDS = 10
+"""A request without an answer is given up after this, however much time there is: it is looked up and made again."""
 _T = TypeVar("_T")
 _THREADS = 4
 _FIRST_PAUSE = 0.08
@@ -200,7 +202,7 @@ class Route53:
             endpoint_url=aws.endpoint_url,
             aws_access_key_id=aws.access_key_id.get_secret_value() if aws.access_key_id else None,
             aws_secret_access_key=aws.secret_access_key.get_secret_value() if aws.secret_access_key else None,
-            config=Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}),
+            config=Config(connect_timeout=3, read_timeout=READ_SECONDS, retries={"total_max_attempts": 1}),
         )
         return client
 

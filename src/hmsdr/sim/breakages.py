@@ -191,8 +191,9 @@ def _promises_blindly(epoch: int, holder: str, known: Authority | None, **rest: 
     return _GIVE(epoch, holder, None, **rest)
 
 
-async def _asks_nothing(context: StepContext, args: Any) -> AgentStatus:
-    return await context.systems.agent(args.region).status(deadline=3)
+async def _asks_nothing(context: StepContext, args: Any) -> tuple[Authority, AgentStatus]:
+    record = await context.systems.authority.read_authority()
+    return record, await context.systems.agent(args.region).status(deadline=3)
 
 
 async def _replayed_enough(*_: Any) -> None:

@@ -14,7 +14,7 @@ from hmsdr.drivers.errors import OutcomeUnknownError, TemporaryError
 from hmsdr.drivers.http import HttpAnswer, HttpOutcome, HttpProbe
 from hmsdr.drivers.kubernetes import Deployment, Kubernetes, Node, Pod
 from hmsdr.drivers.postgres import Postgres
-from hmsdr.drivers.route53 import Route53
+from hmsdr.drivers.route53 import READ_SECONDS, Route53
 from hmsdr.drivers.s3 import ObjectStore, StoredObject
 from hmsdr.playbook.model import Playbook
 from hmsdr.playbook.topology import Traffic
@@ -254,6 +254,7 @@ class Zone(Route53):
         deadline: float,
         unclear: type[TemporaryError | OutcomeUnknownError],
     ) -> Any:
+        deadline = min(deadline, READ_SECONDS)
         said = await asked(self._loop, CLOUD, answer, within=deadline)
         if said is SILENCE:
             raise unclear(doing, f"no answer within {deadline:g} s", "Look at the records")
