@@ -63,7 +63,11 @@ def test_who_logs_never_waits_and_what_is_dropped_is_counted_and_said(pipe: tupl
     assert log.flush(0.2) is False
     assert 89 <= log.dropped <= 90, "one line is on its way, ten wait"
     found = lines(drained(reads, 1))
-    assert [each["number"] for each in found[:-1]] == list(range(100 - log.dropped))
+    numbers = [each["number"] for each in found[:-1]]
+    assert len(numbers) == 100 - log.dropped
+    # Which one the last was that found room depends on when the writer took its first.
+    assert numbers[:10] == list(range(10))
+    assert numbers == sorted(numbers)
     assert (found[-1]["event"], found[-1]["lines"]) == ("log.dropped", log.dropped)
     assert log.flush(1) is True
 

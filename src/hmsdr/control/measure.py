@@ -83,11 +83,14 @@ class Meter:
 
         Whoever asks an agent about a database that is silent must not find the agent silent, too.
         """
-        if self._looking is None or self._looking.done():
-            looking = self.measure(primary=primary, deadline=_LOOK_SECONDS, not_older_than=_FRESH_SECONDS)
-            self._looking = asyncio.create_task(looking)
-        done, _ = await asyncio.wait({self._looking}, timeout=_AT_ONCE_SECONDS)
-        return self._looking.result() if done else self.last
+        looking = self._looking
+        if looking is None or looking.done():
+            # Several may ask at once: whoever wakes up next may begin the next look before we read this one.
+            looking = self._looking = asyncio.create_task(
+                self.measure(primary=primary, deadline=_LOOK_SECONDS, not_older_than=_FRESH_SECONDS)
+            )
+        done, _ = await asyncio.wait({looking}, timeout=_AT_ONCE_SECONDS)
+        return looking.result() if done else self.last
 
     async def beat(self, instance: str, deadline: float) -> None:
         """Write the primary's heartbeat; a database without the table does without."""
