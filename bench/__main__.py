@@ -18,7 +18,7 @@ from typing import Any
 
 from bench import detection, failover, incidents, journal, simulator, switchover, watching
 from bench.figures import lines, remarks, rows
-from hmsdr.errors import HmsdrError
+from hmsdr.errors import FailedError, HmsdrError
 
 PARTS = ("journal", "incidents", "simulator", "watching", "failover", "detection", "switchover")
 _DESCRIPTION = (
@@ -33,7 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the lab is taken down then, as on Ctrl-C
     try:
         given.out.mkdir(parents=True, exist_ok=True)
-        found = asyncio.run(_measure(given.rounds, given.only))
+        found = _found(given.rounds, given.only)
         (given.out / "bench.json").write_text(json.dumps(found, indent=2) + "\n")
     except HmsdrError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -63,6 +63,18 @@ def _rounds(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds; 1 or more")
     return int(text)
+
+
+def _found(rounds: int, only: str | None) -> dict[str, Any]:
+    try:
+        return asyncio.run(_measure(rounds, only))
+    except OSError as error:
+        at = f"{error.filename}: " if error.filename else ""
+        raise FailedError(
+            "measuring",
+            f"{at}{error.strerror or error}",
+            "Nothing was written; report it with the part (--only)",
+        ) from error
 
 
 async def _measure(rounds: int, only: str | None) -> dict[str, Any]:

@@ -124,8 +124,7 @@ async def _ours(layout: Layout) -> Ours:
         raise FailedError(
             f"reading run {run.run}", "it has no stage fencing or validation", "Was the runbook changed?"
         )
-    target = layout.regions[TARGET]
-    promoted = last(target.logs / f"postgres-{target.ordinal_name}-0.log", "promote.done")
+    promoted = last(layout.regions[TARGET].database_log, "promote.done")
     return Ours(seconds, memory, _steps(run), promoted["parts"])
 
 

@@ -15,9 +15,15 @@ def last(log: Path, event: str) -> Mapping[str, Any]:
     """The newest line about `event` in an agent's log.
 
     Raises:
-        FailedError: there is none.
+        FailedError: there is none, or no such log.
     """
-    for line in reversed(log.read_text(errors="replace").splitlines()):
+    try:
+        said = log.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise FailedError(
+            f"reading {log}", error.strerror or str(error), "See where the lab keeps its logs"
+        ) from error
+    for line in reversed(said):
         if f'"event": "{event}"' in line:
             found: Mapping[str, Any] = json.loads(line)
             return found

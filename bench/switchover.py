@@ -222,7 +222,7 @@ async def streams(playbook: Playbook, region: str) -> None:
 def _parts(layout: Layout, source: str, target: str, silence: tuple[float, float]) -> dict[str, float]:
     """What both agents say of it; `silence` in monotonic seconds."""
     fenced, promoted = (
-        last(layout.regions[region].logs / f"postgres-{layout.regions[region].ordinal_name}-0.log", event)
+        last(layout.regions[region].database_log, event)
         for region, event in ((source, "fence.confirmed"), (target, "promote.done"))
     )
     offset = time.time() - time.monotonic()

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bench.parts import last
 from hmsdr.lab import binaries, control, probe
 from hmsdr.lab.client import lab_id
 from hmsdr.lab.layout import Layout
@@ -61,6 +62,11 @@ def test_status_is_of_the_real_systems(lab: Layout) -> None:
         p["name"] for p in found["processes"]
     }
     assert "Lab in" in hmsdr("status", "--dir", lab.directory).stdout
+
+
+def test_what_a_database_and_its_agent_say_is_where_the_benchmark_reads_it(lab: Layout) -> None:
+    for home in lab.regions.values():
+        assert last(home.database_log, "agent.started")
 
 
 def test_the_lines_that_status_prints_work_as_printed(lab: Layout) -> None:

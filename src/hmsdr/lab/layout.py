@@ -72,6 +72,15 @@ class RegionLayout:
         """Where the region's processes write their output, one file each."""
         return self.directory / "logs"
 
+    def pod_log(self, namespace: str, pod: str, *, previous: bool = False) -> Path:
+        """What the container of a pod said, `previous`: the one before; whether or not there is any."""
+        return self.logs / f"{namespace}_{pod}{'.previous' if previous else ''}.log"
+
+    @property
+    def database_log(self) -> Path:
+        """What the region's database said, its agent and its guard included."""
+        return self.pod_log(NAMESPACE, f"postgres-{self.ordinal_name}-0")
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -75,7 +75,7 @@ class Kubelet:
         namespace, name = key_of(
             pod
         )  # a pod's name is its own within its namespace alone; neither has an underscore
-        return self.region.logs / f"{namespace}_{name}{'.previous' if previous else ''}.log"
+        return self.region.pod_log(namespace, name, previous=previous)
 
     def holds(self, pod: Object) -> bool:
         """Was it broken on purpose, to stay down?"""
