@@ -97,40 +97,39 @@ def test_replication_that_lags_or_cannot_be_measured(lab: Layout) -> None:
 
 
 @pytest.mark.req("FM-1", "DB-4")
-def test_a_standby_that_does_not_stream_while_the_primary_is_well(fresh_lab: Layout) -> None:
+def test_a_standby_that_does_not_stream_while_the_primary_is_well(module_lab: Layout) -> None:
     """Fenced then, the old side could never hand over the rest: nobody would be able to write."""
-    before = asyncio.run(look(fresh_lab))
-    sql(fresh_lab, WEST, "ALTER SYSTEM SET primary_conninfo = ''")
-    sql(fresh_lab, WEST, "SELECT pg_reload_conf()")
-    until(
-        "the gate sees it",
-        lambda: (
-            "the primary answers, but the standby does not stream"
-            in gate(fresh_lab, "replication-lag")["observed"]
-        ),
-    )
-    refused(fresh_lab, "gate replication-lag unknown", lambda: failover(fresh_lab))
+    lab = module_lab
+    before = asyncio.run(look(lab))
+    sql(lab, WEST, "ALTER SYSTEM SET primary_conninfo = ''")
+    sql(lab, WEST, "SELECT pg_reload_conf()")
+    unseen = "the primary answers, but the standby does not stream"
+    until("the gate sees it", lambda: unseen in gate(lab, "replication-lag")["observed"])
+    refused(lab, "gate replication-lag unknown", lambda: failover(lab))
     overruled = ("--override", "replication-lag", "--reason", "we must", "--by", "pat")
-    done = failover(fresh_lab, *overruled)
+    done = failover(lab, *overruled)
     assert (done.status, "rolled_back" in done.out) == (1, True), done
-    assert asyncio.run(look(fresh_lab)) == before
+    assert asyncio.run(look(lab)) == before
+    sql(lab, WEST, "ALTER SYSTEM RESET primary_conninfo")
+    sql(lab, WEST, "SELECT pg_reload_conf()")
+    until("it streams again", lambda: gate(lab, "replication-lag")["state"] == "passed")
 
 
 @pytest.mark.req("FM-1")
-def test_services_that_do_not_run_in_the_target(fresh_lab: Layout) -> None:
-    words = (
-        "kubectl",
-        f"--context={WEST}",
-        "-n",
-        "hms-system",
-        "scale",
-        "deployment/billing-service",
-        "--replicas=0",
-    )
-    assert hmsdr("lab", "shell", "--dir", fresh_lab.directory, "--", *words).status == 0
-    until("its pods are gone", lambda: gate(fresh_lab, "secondary-healthy")["state"] == "failed")
-    answer = refused(fresh_lab, "gate secondary-healthy failed", lambda: failover(fresh_lab))
-    assert "no ready pod of billing" in answer.out
+def test_services_that_do_not_run_in_the_target(lab: Layout) -> None:
+    def scale(replicas: int) -> None:
+        words = ("kubectl", f"--context={WEST}", "-n", "hms-system", "scale", "deployment/billing-service")
+        done = hmsdr("lab", "shell", "--dir", lab.directory, "--", *words, f"--replicas={replicas}")
+        assert done.status == 0, done
+
+    scale(0)
+    try:
+        until("its pods are gone", lambda: gate(lab, "secondary-healthy")["state"] == "failed")
+        answer = refused(lab, "gate secondary-healthy failed", lambda: failover(lab))
+        assert "no ready pod of billing" in answer.out
+    finally:
+        scale(1)
+    until("its pod is ready", lambda: gate(lab, "secondary-healthy")["state"] == "passed")
 
 
 @pytest.mark.req("FM-1", "FM-2")
@@ -273,18 +272,18 @@ def test_a_disk_under_the_journal_that_takes_nothing(lab: Layout, tmp_path: Path
     assert "✓ rollback-plan" in planned.out, planned
 
 
-async def test_a_second_failover_while_one_runs(fresh_lab: Layout) -> None:
-    first = begin("failover", EAST, WEST, lab=fresh_lab)
+async def test_a_second_failover_while_one_runs(module_lab: Layout) -> None:
+    first = begin("failover", EAST, WEST, lab=module_lab)
     try:
-        while not [event for event in await events(fresh_lab) if event.kind == "run.started"]:
+        while not [event for event in await events(module_lab) if event.kind == "run.started"]:
             assert first.poll() is None
             await asyncio.sleep(0.01)
-        second = failover(fresh_lab)
+        second = failover(module_lab)
         assert (second.status, "another run is under way" in second.err) == (2, True), second
-        resumed = hmsdr("run", "resume", (await events(fresh_lab))[-1].subject, lab=fresh_lab)
+        resumed = hmsdr("run", "resume", (await events(module_lab))[-1].subject, lab=module_lab)
         assert (resumed.status, "another run is under way" in resumed.err) == (2, True), resumed
         assert await asyncio.to_thread(first.wait, 60) == 0
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait(10)
-    assert (await look(fresh_lab)).primaries == (WEST,)
+    assert (await look(module_lab)).primaries == (WEST,)

@@ -11,7 +11,6 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from hmsdr.control import pgconf
 from hmsdr.control import promote as promoting
 from hmsdr.control.clearing import Clearing
 from hmsdr.control.config import AgentConfig, OnCrash
@@ -352,10 +351,8 @@ class Agent:
         A missing signal only says where to look; what the server says of itself decides.
         """
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            if self.database.role is not Role.STANDBY or self.database.writable or self.lock.locked():
-                continue
-            if not await asyncio.to_thread(pgconf.is_standby, self.config.data_directory):
+            await self.database.server.left_standby(_LOOK_SECONDS)
+            if self.database.role is Role.STANDBY and not (self.database.writable or self.lock.locked()):
                 await self._report(self._end_what_others_promoted())
 
     async def _end_what_others_promoted(self) -> None:

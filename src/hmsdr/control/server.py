@@ -104,6 +104,13 @@ class PostgresServer:
         """The next start is writable; the caller calls `make_standby` right after it."""
         pgconf.allow_writable(self.directory)
 
+    async def left_standby(self, pause: float) -> None:
+        """Wait until the next start would not give a standby; it is looked for every `pause` seconds."""
+        standby = True
+        while standby:  # nobody tells of a file that goes
+            await asyncio.sleep(pause)
+            standby = await asyncio.to_thread(pgconf.is_standby, self.directory)
+
     def own(self) -> None:
         """Give its files to whom it runs as."""
         self.unprivileged.own(self.directory)

@@ -83,6 +83,8 @@ class Database:
         """Of the last postmaster."""
         self.when_gone: list[Callable[[], None]] = []
         """Told, once, when the postmaster ends."""
+        self.when_unsignalled: list[Callable[[], None]] = []
+        """Told, once, when standby.signal goes."""
         self._life = 0
         self._number = 0
 
@@ -138,12 +140,19 @@ class Database:
         self.epoch = epoch
         self.history = (*self.history, (epoch, len(self.rows)))
         self.follows = False
-        self.standby_signal = False  # PostgreSQL takes it away; the agent puts it back
+        self.unsignal()  # PostgreSQL takes it away; the agent puts it back
         self.flush_cache()
         if self.witness is not None:
             self.witness.promoted(self, epoch)
         self.world.say(self.instance, f"promoted under epoch {epoch}")
         self._writable()
+
+    def unsignal(self) -> None:
+        """standby.signal is there no more."""
+        self.standby_signal = False
+        told, self.when_unsignalled = self.when_unsignalled, []
+        for each in told:
+            each()
 
     def flush_cache(self) -> None:
         """Redis is declared loss-tolerant: it is emptied at promotion (rule 13)."""

@@ -105,7 +105,15 @@ class Server(PostgresServer):
     def allow_writable(self) -> None:
         """It is not."""
         alive(self._loop)
-        self.database.standby_signal = False
+        self.database.unsignal()
+
+    async def left_standby(self, pause: float) -> None:
+        """Told instead of looking all the time, and as late as who looks is at worst."""
+        if self.database.standby_signal:
+            gone: asyncio.Future[None] = self._loop.create_future()
+            self.database.when_unsignalled.append(lambda: None if gone.done() else gone.set_result(None))
+            await gone
+        await asyncio.sleep(pause)
 
     async def start(self, *, writable: bool, settings: Mapping[str, str], deadline: float) -> None:
         """Start it, and wait until it takes connections."""

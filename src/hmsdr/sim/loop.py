@@ -26,7 +26,7 @@ _MOST = 100_000
 """Steps at one moment: more is an endless loop."""
 
 
-class _Handle:
+class Handle:
     """A call that is due: as much of `asyncio.Handle` as is used."""
 
     __slots__ = ("arguments", "callback", "off")
@@ -52,7 +52,7 @@ class Life(asyncio.AbstractEventLoop):
         """Killed: whatever of it still runs, to be cleared away, reaches nobody."""
         self._clock = process.machine.clock
         self._rate = process.machine.rate
-        self._ready: deque[_Handle] = deque()
+        self._ready: deque[Handle] = deque()
         self._awake = False
         self._context = contextvars.Context()
         self._context.run(CLOCK.set, self._clock)
@@ -78,9 +78,9 @@ class Life(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> _Handle:
+    ) -> Handle:
         """At this moment, after what is due already."""
-        handle = _Handle(callback, args)
+        handle = Handle(callback, args)
         self._ready.append(handle)
         if not self._awake:
             self._awake = True
@@ -89,16 +89,16 @@ class Life(asyncio.AbstractEventLoop):
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> _Handle:
+    ) -> Handle:
         """After `delay` seconds of our clock."""
-        handle = _Handle(callback, args)
+        handle = Handle(callback, args)
         if not self.over:
             self.world.at(self.world.now + max(0.0, delay) / self._rate, self._due, handle)
         return handle
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> _Handle:
+    ) -> Handle:
         """When our clock says so."""
         return self.call_later(when - self._clock(), callback, *args, context=context)
 
@@ -135,7 +135,7 @@ class Life(asyncio.AbstractEventLoop):
         if self.over:
             return
         if events._get_running_loop() is None:  # noqa: SLF001 - one process runs at a time
-            self._ready.append(_Handle(callback, arguments))
+            self._ready.append(Handle(callback, arguments))
             self.go_on()
         else:
             self.call_soon(callback, *arguments)
@@ -168,7 +168,7 @@ class Life(asyncio.AbstractEventLoop):
                 task.cancel()
             self._run()
 
-    def _due(self, handle: _Handle) -> None:
+    def _due(self, handle: Handle) -> None:
         if not (handle.off or self.over):
             self._ready.append(handle)
             self.go_on()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hmsdr.errors import HmsdrError
-from hmsdr.sim.loop import Life
+from hmsdr.sim.loop import Handle, Life
 from hmsdr.sim.world import LATEST, SILENCE, Machine, Process, World
 
 _RESTART_SECONDS = 1.0
@@ -90,20 +90,21 @@ def asked(
         raise asyncio.CancelledError
     question = _Question(loop, site, answer, to)
     if within is not None:
-        loop.call_later(within, question.give, SILENCE)
+        question.patience = loop.call_later(within, question.give, SILENCE)
     return question.back
 
 
 class _Question:
     """One question on its way there and back. It may arrive twice, the second time late, and is answered once."""
 
-    __slots__ = ("answer", "back", "loop", "open", "site", "to", "world")
+    __slots__ = ("answer", "back", "loop", "open", "patience", "site", "to", "world")
 
     def __init__(self, loop: Life, site: str, answer: Callable[[], Any], to: Running | None) -> None:
         self.loop, self.site, self.answer, self.to = loop, site, answer, to
         self.world = world = loop.world
         self.back: asyncio.Future[Any] = loop.create_future()
         self.open = True
+        self.patience: Handle | None = None
         here = loop.process.machine.site
         transit = world.transit(here, site)
         if transit is None:
@@ -148,6 +149,9 @@ class _Question:
     def give(self, value: Any) -> None:
         """That is the answer, unless there was one."""
         if not self.back.done():
+            if self.patience is not None:
+                self.patience.cancel()  # it would wake the process for nothing
+                self.patience = None
             if isinstance(value, NobodyThereError):
                 self.back.set_exception(value)
             else:
