@@ -32,7 +32,14 @@ def _named(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-SHIPPED = ("regional-failover", "database-failover", "database-follow", "cache-failover", "service-failover")
+SHIPPED = (
+    "regional-failover",
+    "database-failover",
+    "database-follow",
+    "cache-failover",
+    "service-failover",
+    "hand-back",
+)
 
 
 class RunbookError(PlaybookError):
