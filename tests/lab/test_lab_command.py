@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -291,6 +292,14 @@ def test_a_second_lab_beside_it_then_its_supervisor_dies_then_down(lab: Layout, 
     assert hmsdr("down", "--dir", directory).returncode == 0
     assert not directory.exists()
     assert hmsdr("status", "--dir", lab.directory).returncode == 0
+
+
+def test_a_lab_whose_directory_is_removed_ends_by_itself(tmp_path: Path) -> None:
+    place = tmp_path / "lab"
+    assert hmsdr("up", "--dir", place).returncode == 0
+    shutil.rmtree(place, ignore_errors=True)
+    wait_for(lambda: not left(place) and not place.exists(), 20)
+    assert hmsdr("down", "--dir", place).returncode == 2
 
 
 def test_an_interrupted_down_goes_on_and_says_so(tmp_path: Path) -> None:

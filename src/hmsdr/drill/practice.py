@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hmsdr.drill.measures import Gathered, assess
 from hmsdr.drill.report import Report, Watched
 from hmsdr.errors import FailedError, HmsdrError
 from hmsdr.lab import control
+from hmsdr.lab.client import attached
 from hmsdr.lab.hms.ledger import Entry, Ledger, present_ids, tables
 from hmsdr.lab.layout import Layout
 from hmsdr.log.opening import open_store
@@ -122,7 +124,8 @@ async def practise(
     layout = await control.up(directory, progress=narrator.lab_progress, ha=scenario.ha)
     try:
         scene = Scene(layout, load(layout.playbook), narrator, ledger, Found())
-        await _drill(scenario, scene, rate=rate)
+        async with nullcontext() if keep else attached(layout):  # killed, it leaves no lab behind
+            await _drill(scenario, scene, rate=rate)
     finally:
         if not keep:
             await asyncio.shield(control.down(layout))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,34 @@ async def alive(mark: str) -> bool:
     except (OSError, TimeoutError, ValueError):
         return False
     return True
+
+
+@contextlib.asynccontextmanager
+async def attached(layout: Layout) -> AsyncIterator[None]:
+    """While this is entered the lab ends with this process, however that dies.
+
+    Raises:
+        FailedError: the lab's supervisor does not answer.
+    """
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(control_name(layout.lab_id), limit=LINE_LIMIT)
+            writer.write(json.dumps({"do": "attach"}).encode() + b"\n")
+            await reader.readline()
+    except (OSError, TimeoutError, ValueError) as error:
+        if writer is not None:
+            writer.close()
+        raise FailedError(
+            f"asking the lab in {layout.directory}", "its supervisor does not answer", "Try again"
+        ) from error
+    try:
+        yield
+    finally:
+        writer.write(b".")  # it goes on without us
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.close()
 
 
 async def ask(layout: Layout, request: dict[str, Any], *, deadline: float) -> dict[str, Any]:

@@ -131,9 +131,14 @@ class Layout:
         """The SQLite store: event log and write authority. Belongs to neither region."""
         return self.directory / "state" / "hmsdr.db"
 
+    @property
+    def file(self) -> Path:
+        """Where it is written down."""
+        return self.directory / "lab.json"
+
     def save(self) -> None:
         """Write ``lab.json`` into the lab's directory."""
-        (self.directory / "lab.json").write_text(json.dumps(asdict(self), default=str, indent=2) + "\n")
+        self.file.write_text(json.dumps(asdict(self), default=str, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> Layout:

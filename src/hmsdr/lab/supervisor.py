@@ -1,7 +1,8 @@
 """``python -m hmsdr.lab.supervisor``: the one long-running process of a lab; parent of its servers, keeper of its faults.
 
 It is started by `hmsdr.lab.control.up`, which holds the other end of ``--owner``: when that end closes before the
-lab is up, everything is taken down again. Afterwards it serves requests, one JSON line each, on ``--control``.
+lab is up, everything is taken down again. Afterwards it serves requests, one JSON line each, on ``--control``. It ends when
+whoever attached itself to the lab is gone, and when somebody removed the lab's directory under it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from hmsdr.lab.reaper import fork_reaper
 
 DOWN_SECONDS = 8.0
 _LINE_LIMIT = 1 << 20
+_LOOK_SECONDS = 1.0
 
 
 class Supervisor:
@@ -73,7 +75,9 @@ class Supervisor:
             self._log("up")
             self._up = True
             _say(writer, {"up": time.time() - self._since})
+            watching = asyncio.create_task(self._watch_directory())
             keep = await self._stop
+            watching.cancel()
             self._up = False
         else:
             keep = self._keep_failed
@@ -119,6 +123,14 @@ class Supervisor:
         self._log(f"failed: {error}")
         return _problem(error)
 
+    async def _watch_directory(self) -> None:
+        """Servers write on into a directory that was removed, and make parts of it anew: nobody could take that lab down."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not self.layout.file.exists():
+                self._log("its directory was removed")
+                self.stop(False)
+
     async def _take_down(self, *, keep: bool) -> None:
         for component in self.components.values():
             component.hold()
@@ -157,6 +169,9 @@ class Supervisor:
                 self.stop(bool(request.get("keep")))  # also if who asked hears the answer no more
             _say(writer, answer)
             await writer.drain()
+            if request.get("do") == "attach" and await reader.read(1) == b"":
+                self._log("whoever was attached to it is gone")
+                self.stop(False)
         writer.close()
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +179,8 @@ class Supervisor:
             return {"pid": os.getpid()}
         if request.get("do") == "down":
             return {"stopping": True}
+        if request.get("do") == "attach":
+            return {"attached": True}
         if request.get("do") == "status":
             from hmsdr.lab.components import summary  # noqa: PLC0415
 
