@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -40,11 +40,20 @@ class Here:
     def playbook(self) -> Path:
         return self.directory / "playbook.yaml"
 
-    def hmsdr(self, *words: str, wrap: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    def hmsdr(
+        self, *words: str, wrap: Sequence[str] = (), out: int | IO[bytes] = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         command = [*wrap, sys.executable, "-m", "hmsdr", *words]
         env = {**os.environ, "HMSDR_PLAYBOOK": str(self.playbook)}
         return subprocess.run(
-            command, capture_output=True, text=True, cwd=self.directory, env=env, timeout=90, check=False
+            command,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env=env,
+            timeout=90,
+            check=False,
         )
 
     def refused(self, *words: str) -> str:
@@ -225,6 +234,29 @@ def test_a_run_that_fails_is_status_1_and_its_story_is_in_the_log(here: Here) ->
     assert json.loads(shown.stdout)["status"] == "rolled_back"
     assert f"run {run}" in result.stderr
     assert "it was rolled back already" in here.refused("run", "rollback", run)
+
+
+@pytest.mark.req("FM-3")
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+@pytest.mark.parametrize("reader", ["gone", "full disk"])
+def test_a_run_does_not_stop_because_nobody_can_read_it(
+    here: Here, reader: str, as_json: tuple[str, ...]
+) -> None:
+    if reader == "gone":
+        end, out = os.pipe()
+        os.close(end)
+    else:
+        out = os.open("/dev/full", os.O_WRONLY)
+    try:
+        words = ("run", "start", "service-failover", f"region={EAST}", "service=patient", *as_json)
+        result = here.hmsdr(*words, out=out)
+    finally:
+        os.close(out)
+    assert result.returncode == 1, result.stderr
+    assert here.events()[-1].kind == "run.rolled_back"
+    assert result.stderr.count("cannot be written any more") == 1
+    assert "it ended rolled_back" in result.stderr
+    assert "should not happen" not in result.stderr
 
 
 @pytest.mark.req("FM-3")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -154,7 +157,11 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 
 
 class Shown:
-    """A run on the terminal: its gates, then what happens. ``target`` is the playbook's RTO, when it is known."""
+    """A run on the terminal: its gates, then what happens. ``target`` is the playbook's RTO, when it is known.
+
+    Output that cannot be written any more (its reader is gone, its disk is full) stops no run: it is said once on
+    stderr, and the rest is not shown. The log has all of it.
+    """
 
     def __init__(self, *, as_json: bool, target: timedelta | None = None) -> None:
         self._json = as_json
@@ -172,15 +179,36 @@ class Shown:
 
     def _gates(self, gates: Sequence[Gate]) -> None:
         if gates and not self._json:
-            click.echo("\n".join(gate_lines(gates)))
+            with _unread_stops_nothing():
+                click.echo("\n".join(gate_lines(gates)))
 
     def _start(self, plan: Plan, run: str) -> None:
-        self._progress = Progress(plan, run, as_json=self._json, target=self._target)
+        with _unread_stops_nothing():
+            self._progress = Progress(plan, run, as_json=self._json, target=self._target)
 
     def _change(self, state: RunState) -> None:
         if self._progress is not None:
-            self._progress.on_change(state)
+            with _unread_stops_nothing():
+                self._progress.on_change(state)
 
     def _waiting(self, step: str, text: str) -> None:
         if self._progress is not None:
-            self._progress.on_progress(step, text)
+            with _unread_stops_nothing():
+                self._progress.on_progress(step, text)
+
+
+@contextlib.contextmanager
+def _unread_stops_nothing() -> Iterator[None]:
+    """From the first line that cannot be written, what would be shown goes nowhere."""
+    try:
+        yield
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        with contextlib.suppress(OSError):
+            click.echo(
+                f"hmsdr: showing the run: its output cannot be written any more ({error.strerror}). "
+                "What was begun goes on unseen: `hmsdr run list` shows it",
+                err=True,
+            )
