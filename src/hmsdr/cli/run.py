@@ -126,7 +126,9 @@ def rollback(
     state = run_async(_state(playbook_path, name))
     if state.status is RunStatus.RUNNING:
         raise RefusedError(
-            f"rolling back run {name}", "it has not ended", f"`hmsdr run abort {name}` stops and undoes it"
+            f"rolling back run {name}",
+            "it has not ended",
+            f"`hmsdr run abort {name} --reason TEXT --by NAME` stops and undoes it",
         )
     back = state.plan.rollback
     if state.status is RunStatus.ROLLED_BACK or back is None:

@@ -314,7 +314,9 @@ def _named(book: Book, name: str, doing: str) -> Incident:
 def _going(incident: Incident, doing: str) -> None:
     if not incident.active:
         raise RefusedError(
-            doing, f"it is {incident.status}", f"`hmsdr incident reopen {incident.name}` if it came back"
+            doing,
+            f"it is {incident.status}",
+            f"`hmsdr incident reopen {incident.name} --reason TEXT --by NAME` if it came back",
         )
 
 

@@ -194,10 +194,10 @@ def escalation(playbook: Playbook, now: datetime) -> str:
 
 def _fitting(incident: Incident, word: Word, doing: str) -> None:
     if word is Word.RESOLUTION and incident.active:
-        remedy = f"`hmsdr incident resolve {incident.name}` first"
+        remedy = f"`hmsdr incident resolve {incident.name} --by NAME` first"
         raise RefusedError(doing, f"it is {incident.status}", remedy)
     if word is not Word.RESOLUTION and not incident.active:
-        remedy = f"Send its resolution, or `hmsdr incident reopen {incident.name}`"
+        remedy = f"Send its resolution, or `hmsdr incident reopen {incident.name} --reason TEXT --by NAME`"
         raise RefusedError(doing, f"it is {incident.status}", remedy)
 
 

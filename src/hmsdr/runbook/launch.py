@@ -381,7 +381,7 @@ def refuse_unfinished(events: Sequence[Event]) -> None:
             raise RefusedError(
                 "starting a run",
                 f"run {state.run} ({state.plan.title}) is not finished, and its runner is gone",
-                f"`hmsdr run resume {state.run}`, or `hmsdr run abort {state.run}` and then resume",
+                f"`hmsdr run resume {state.run}`, or `hmsdr run abort {state.run} --reason TEXT --by NAME` and then resume",
             )
 
 

@@ -152,7 +152,7 @@ class FreeAuthority(Action[FreeArgs]):
             expected='the receipt says "survivors": 0; `hmsdr authority show` says vacant or handing_over',
             troubleshooting=(
                 "No answer from the agent: the region may be dead. Wait the lease out instead: "
-                f"`hmsdr authority prove --epoch {args.epoch} --wait`, which counts from its own revocation.",
+                f"`hmsdr authority prove --epoch {args.epoch} --wait --by NAME`, which counts from its own revocation.",
                 "The plan was made for another epoch: somebody failed over meanwhile. Stop and look at "
                 "`hmsdr run list`.",
             ),
