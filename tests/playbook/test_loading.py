@@ -138,7 +138,7 @@ def test_a_literal_secret_is_refused_and_not_repeated(tmp_path: Path, literal: s
     assert not {"Geheimnis", "12345"} & set(str(finding).replace("'", " ").split())
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "directory", "binary", "fifo", "large"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "directory", "binary", "NUL", "fifo", "large"])
 def test_secret_files_that_cannot_be_used(tmp_path: Path, kind: str) -> None:
     key = tmp_path / "key"
     if kind == "empty":
@@ -147,6 +147,8 @@ def test_secret_files_that_cannot_be_used(tmp_path: Path, kind: str) -> None:
         key.mkdir()
     elif kind == "binary":
         key.write_bytes(b"\xffGeheimnis")
+    elif kind == "NUL":
+        key.write_bytes(b"Geheimnis\0of somebody")
     elif kind == "fifo":
         os.mkfifo(key)
     elif kind == "large":

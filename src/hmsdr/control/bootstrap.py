@@ -6,6 +6,7 @@ Nothing made here is writable by itself: both come out as standbys, and the firs
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -24,6 +25,8 @@ from hmsdr.errors import FailedError, RefusedError
 _INITDB_SECONDS = 120.0
 _START_SECONDS = 30.0
 _PORT = 5432
+_SERIOUS = re.compile(r"\b(?:ERROR|FATAL|PANIC|error|fatal): ")
+"""What marks the line of a PostgreSQL program's output that says why it failed."""
 
 HBA = """# Written by hmsdr at initdb: the lab's servers listen on loopback addresses only.
 local all all trust
@@ -202,7 +205,12 @@ def _run(command: Sequence[str], doing: str) -> None:
         env={**os.environ, "LC_ALL": "C"},
     )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise FailedError(
-            doing, " ".join(said) or f"exit status {done.returncode}", "See the message; then try again"
-        )
+        said = why(done.stderr or done.stdout) or f"exit status {done.returncode}"
+        raise FailedError(doing, said, "See the message; then try again")
+
+
+def why(output: str) -> str:
+    """The line of a PostgreSQL program's output that says why it failed, which seldom is its last: it cleans up after that."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    told = [line for line in lines if _SERIOUS.search(line)]
+    return (told or lines[-1:] or [""])[0].strip()

@@ -81,6 +81,9 @@ class Values:
         if value is not None and _UNDECODED.search(value):
             self._report(node, keys, f"{text}, and its value is not UTF-8 text", "UTF-8 text")
             return None
+        if value is not None and "\0" in value:
+            self._report(node, keys, f"{text}, and its value has a NUL character in it", "text without one")
+            return None
         if value is not None and value.strip():
             return value.strip()
         if kind == "env":
