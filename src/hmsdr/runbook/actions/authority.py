@@ -105,9 +105,7 @@ class FreeAuthority(Action[FreeArgs]):
                 proof = enough(takeover, now, patient=args.clean and bound > _ASK_AGAIN_SECONDS)
                 if proof is not None:
                     return proof
-                context.progress(
-                    f"fence receipt from {args.region}, or {left(takeover, now):.1f} s until its lease has run out"
-                )
+                context.progress(awaited(args.region, left(takeover, now), bound))
                 await asyncio.wait({asking}, timeout=max(0.001, min(bound, _ASK_AGAIN_SECONDS)))
         finally:
             asking.cancel()
@@ -280,3 +278,19 @@ def _shown(record: Authority) -> dict[str, Any]:
         "phase": str(record.phase),
         "holder": record.holder.instance if record.holder else None,
     }
+
+
+def awaited(region: str, lease_seconds: float, most_seconds: float) -> str:
+    """What freeing the right waits for; once the lease has run out, only a planned hand-over still does.
+
+    Args:
+        region: whose agent is asked.
+        lease_seconds: until its lease has run out.
+        most_seconds: how much longer a receipt is waited for at most.
+    """
+    if lease_seconds > 0:
+        return f"fence receipt from {region}, or {lease_seconds:.1f} s until its lease has run out"
+    return (
+        f"fence receipt from {region}, which says that nothing is lost: its lease has run out, so that in "
+        f"at most {most_seconds:.0f} s it goes on without"
+    )
