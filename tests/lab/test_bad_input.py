@@ -282,6 +282,7 @@ async def test_a_second_failover_while_one_runs(module_lab: Layout) -> None:
         assert (second.status, "another run is under way" in second.err) == (2, True), second
         resumed = hmsdr("run", "resume", (await events(module_lab))[-1].subject, lab=module_lab)
         assert (resumed.status, "another run is under way" in resumed.err) == (2, True), resumed
+        first.send_signal(signal.SIGHUP)  # the terminal is closed: what was begun goes on
         assert await asyncio.to_thread(first.wait, 60) == 0
     finally:
         first.send_signal(signal.SIGKILL)

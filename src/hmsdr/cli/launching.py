@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -183,6 +184,7 @@ class Shown:
                 click.echo("\n".join(gate_lines(gates)))
 
     def _start(self, plan: Plan, run: str) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that is closed stops no run either
         with _unread_stops_nothing():
             self._progress = Progress(plan, run, as_json=self._json, target=self._target)
 

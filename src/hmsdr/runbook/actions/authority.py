@@ -33,6 +33,7 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 
 _ASK_AGAIN_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
 _REPLAY_SECONDS = 5.0
 _REPLAY_PAUSE = 0.01
 """Writers wait: the last records arrive within milliseconds of the stop."""
@@ -92,16 +93,27 @@ class FreeAuthority(Action[FreeArgs]):
         return Check(True, {"epoch": args.epoch})
 
     async def _proof(self, context: StepContext, args: FreeArgs, takeover: Takeover) -> Receipt | LeaseWaited:
-        """A receipt as soon as there is one; else the wait. A clean hand-over keeps asking to the deadline."""
+        """A receipt as soon as there is one; else the wait.
+
+        A clean hand-over keeps asking to the deadline, but an agent that says nothing at all for a lease more is lost, and
+        what it could have handed over with it.
+        """
         loop = asyncio.get_running_loop()
         asking = asyncio.create_task(self._ask(context, args))
+        lease = context.systems.playbook.database.lease.total_seconds()
+        silent: float | None = None
         try:
             while True:
                 if asking.done():
                     takeover = replace(takeover, receipt=asking.result())
                 now = loop.time()
+                waited = left(takeover, now)
+                if args.clean and waited <= 0 and not asking.done():
+                    answers, now = await self._answers(context, args.region), loop.time()
+                    silent = None if answers else now if silent is None else silent
                 # Only a planned hand-over may wait longer for the receipt: it is what loses nothing.
-                bound = context.remaining() * 0.9 if args.clean else left(takeover, now)
+                lost = silent is not None and now - silent >= lease
+                bound = context.remaining() * 0.9 if args.clean and not lost else waited
                 proof = enough(takeover, now, patient=args.clean and bound > _ASK_AGAIN_SECONDS)
                 if proof is not None:
                     return proof
@@ -109,6 +121,15 @@ class FreeAuthority(Action[FreeArgs]):
                 await asyncio.wait({asking}, timeout=max(0.001, min(bound, _ASK_AGAIN_SECONDS)))
         finally:
             asking.cancel()
+
+    @staticmethod
+    async def _answers(context: StepContext, region: str) -> bool:
+        """Whether the agent says anything: while it stops a database, its receipt may take long."""
+        try:
+            await context.systems.agent(region).status(deadline=context.remaining(at_most=_LOOK_SECONDS))
+        except DriverError:
+            return False
+        return True
 
     @staticmethod
     async def _ask(context: StepContext, args: FreeArgs) -> Receipt:
