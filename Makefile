@@ -32,8 +32,9 @@ simulate: setup  ## The protocol under simulated faults; SEEDS=1000000 (nightly)
 breakages: setup  ## Leave out each rule of the protocol in turn, until the simulator catches it
 	@.venv/bin/python -m hmsdr.sim --breakages --seeds $(SEEDS) $(ARGS)
 
-crash-test: setup  ## Kill a real failover after each of many events, and resume it (minutes)
-	@HMSDR_CRASH_POINTS=$$(seq -s, 1 3 100) .venv/bin/python -m pytest -q tests/lab/test_crashes.py -k killed $(ARGS)
+crash-test: setup  ## Kill a real failover, and a real recovery, after each of many events, and resume it (minutes)
+	@HMSDR_CRASH_POINTS=$$(seq -s, 1 3 100) HMSDR_RECOVERY_CRASH_POINTS=$$(seq -s, 1 3 70) .venv/bin/python -m pytest -q \
+	  tests/lab/test_crashes.py tests/lab/test_recovery.py -k killed $(ARGS)
 
 faults: setup  ## Every real fault on real servers: wires cut, processes stopped, a disk filled (10 minutes)
 	@HMSDR_FAULTS=all PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -q tests/lab/test_real_faults.py $(ARGS)

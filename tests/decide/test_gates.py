@@ -39,7 +39,7 @@ def gates(**change: object) -> dict[GateName, Gate]:
         "backup": BackupSeen("base", 5, timedelta(hours=2)),
         "rollback": "regional-failover back",
     }
-    return {gate.name: gate for gate in evaluate(Observations(**{**values, **change}), LIMITS)}  # type: ignore[arg-type]
+    return {GateName(gate.name): gate for gate in evaluate(Observations(**{**values, **change}), LIMITS)}  # type: ignore[arg-type]
 
 
 def test_all_is_well() -> None:

@@ -55,6 +55,18 @@ def test_a_target_beyond_the_archive_is_told() -> None:
     assert [problem.kind for problem in found.problems] == [Broken.BEYOND]
 
 
+def test_what_a_lost_primary_archived_after_it_was_left_is_no_gap_of_the_new_history() -> None:
+    """It went on for hours, cut off, and archived more than the new primary has by now."""
+    have = files(1, 3, 4, 5, 6, 7, 8, 9) | files(2, 5, 6)
+    found = chain(START, have, forked(2, (1, 5 * SIZE + 0x500)))
+    assert not found.problems
+    assert found.files == (*sorted(files(1, 3, 4)), *sorted(files(2, 5, 6)))
+    # Nothing of the new timeline is archived yet: what both have is all there is.
+    early = chain(START, files(1, 3, 4, 5, 6, 7), forked(2, (1, 5 * SIZE + 0x500)))
+    assert not early.problems
+    assert early.files == tuple(sorted(files(1, 3, 4)))
+
+
 def test_where_a_timeline_was_left_the_newer_file_is_taken() -> None:
     have = files(1, 3, 4, 5, 6) | files(2, 5, 6, 7)
     found = chain(START, have, forked(2, (1, 5 * SIZE + 0x500)))

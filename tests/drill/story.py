@@ -9,6 +9,7 @@ from typing import Any, Literal
 from books import SECRETS
 
 from hmsdr.drill.measures import Gathered
+from hmsdr.drill.report import Phase
 from hmsdr.lab.hms.ledger import Entry
 from hmsdr.log.events import Event
 from hmsdr.playbook.layers import SHIPPED
@@ -110,6 +111,47 @@ def run(
     )
     assert state is not None
     return state
+
+
+def recovery(*, failing: str | None = None, end: str | None = "run.succeeded") -> RunState:
+    """A run that brings the lost region back, from second 20 to 28; `failing` is a step that is passed over."""
+    found = definition.load(definition.find("region-recovery"))
+    values = {"region": EAST, "path": "rewind"}
+    frozen = freeze(found, PLAYBOOK, installed(), values, mode="unplanned", epoch=5)
+    told: list[tuple[float, str, dict[str, Any]]] = [
+        (20.0, "run.started", {"plan": frozen.model_dump(mode="json")})
+    ]
+    for step in frozen.steps():
+        told.append((21.0, "step.started", {"step": step.key, "attempt": 1}))
+        error = {"doing": step.title, "found": "it broke", "remedy": "Mend it"}
+        told.append(
+            (22.0, "step.failed", {"step": step.key, "error": error})
+            if step.key == failing
+            else (22.0, "step.succeeded", {"step": step.key, "already": False, "output": {}, "observed": {}})
+        )
+    if end is not None:
+        told.append((28.0, end, {}))
+    state = fold(
+        Event(number, moment(at), 1, kind, "run-y", "tester", data, "", "")
+        for number, (at, kind, data) in enumerate(told, start=1)
+    )
+    assert state is not None
+    return state
+
+
+def circle(state: RunState | None, **lost: Any) -> dict[str, Any]:
+    """What a drill has besides when the lost region was to come back."""
+    words = ("database diverged: it wrote 112 bytes of WAL past 0/3000000 that the primary never saw",)
+    back = Phase(
+        "machines-back", "The machines are there again", moment(15), 4.0, "succeeded", None, ("standby",)
+    )
+    phases = [back]
+    if state is not None:
+        phases.append(
+            Phase("recovery", state.plan.title, moment(20), 8.0, str(state.status), state.run, words)
+        )
+    reconciled = {"seconds": 0.4, "commits": 3, "rows": 2, "complete": True, **lost}
+    return {"recovers": True, "recovery": state, "phases": tuple(phases), "reconciled": state and reconciled}
 
 
 def moment(seconds: float) -> datetime:

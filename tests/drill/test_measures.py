@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from story import EAST, FAULT, STAGES, entry, gathered, ledger, moment, run
+from story import EAST, FAULT, STAGES, circle, entry, gathered, ledger, moment, recovery, run
 
 from hmsdr.drill.measures import assess, execution_seconds
 from hmsdr.drill.report import Report
@@ -33,6 +33,37 @@ def test_a_drill_that_passes() -> None:
     assert found.counts == {"patients": 42}
     assert sum(bucket.requests for bucket in found.users.moments) == found.users.requests
     assert found.users.moments[0].at == pytest.approx(-3)
+
+
+@pytest.mark.req("TV-4", "RC-1", "RC-2")
+def test_the_circle_goes_on_with_the_recovery_and_what_was_lost_is_the_old_primarys_own_word() -> None:
+    found = report(ledger(), run(), **circle(recovery()))
+    assert (found.outcome, found.realised_rpo) == ("passed", 0.4)
+    assert [(phase.name, phase.seconds) for phase in found.phases] == [
+        ("failover", pytest.approx(15.0)),
+        ("machines-back", 4.0),
+        ("recovery", 8.0),
+    ]
+    data = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert data["phases"][-1]["run"] == "run-y"
+    assert data["reconciled"] == {"seconds": 0.4, "commits": 3, "rows": 2, "complete": True}
+    assert any(step["key"] == "database/recover" for step in data["recovery_steps"])
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (circle(None), "the lost region was not brought back"),
+        (circle(recovery(end="run.failed")), "the recovery ended failed"),
+        (circle(recovery(failing="cache/replica")), "not done in the recovery: Redis of us-east-1"),
+        (circle(recovery(), complete=False), "is not known row by row"),
+        (circle(recovery(), seconds=1e6), "1000000.0 s of commits alone"),
+    ],
+)
+def test_a_region_that_is_not_whole_again_keeps_it_from_passing(more: dict[str, object], words: str) -> None:
+    found = report(ledger(), run(), **more)
+    assert found.outcome == "failed"
+    assert words in "; ".join(found.failures)
 
 
 def test_report_json_has_what_was_promised_and_is_json() -> None:

@@ -32,7 +32,9 @@ def nothing_left(directory: Path) -> bool:
     return not lab_processes(lab_id(directory), directory) and not directory.exists()
 
 
-@pytest.mark.req("TV-4", "FA-2", "FA-4", "AP-1", "FM-3", "FM-4", "SV-1", "SV-2", "SV-3")
+@pytest.mark.req(
+    "TV-4", "FA-2", "FA-4", "AP-1", "FM-3", "FM-4", "SV-1", "SV-2", "SV-3", "RC-1", "RC-2", "RC-4"
+)
 def test_a_region_dies_under_traffic_and_the_report_says_what_users_went_through(tmp_path: Path) -> None:
     out, place = tmp_path / "report", tmp_path / "lab"
     done = hmsdr("drill", "run", "regional-outage", "--out", out, "--dir", place, seconds=200)
@@ -64,6 +66,12 @@ def test_a_region_dies_under_traffic_and_the_report_says_what_users_went_through
     (open_item,) = [item for item in items if not item["done"]]
     # Honest: there is nobody to replicate to before the lost region is back.
     assert (open_item["item"], open_item["state"]) == ("Database replication working", "not possible yet")
+    assert [phase["name"] for phase in report["phases"]] == ["failover", "machines-back", "recovery"]
+    assert all(phase["outcome"] == "succeeded" and phase["seconds"] > 0 for phase in report["phases"])
+    assert 0 <= report["realised_rpo"] <= report["rpo_target_seconds"]
+    assert report["reconciled"]["complete"]
+    assert {step["state"] for step in report["recovery_steps"]} == {"succeeded"}
+    assert report["phases"][-1]["run"] in (out / "report.html").read_text()
     page = (out / "report.html").read_text()
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

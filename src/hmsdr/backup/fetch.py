@@ -12,11 +12,12 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from hmsdr.backup.barman import Barman, backup_info, tablespaces
 from hmsdr.backup.findings import Kind, UnfitError
@@ -239,13 +240,21 @@ class Fetcher:
             words = f"it is of PostgreSQL {major}, and the programs here are {output.strip() or 'none'}"
             raise UnfitError(doing, Kind.VERSION, words)
 
-    async def fetch_wal(self, choice: Choice, shelves: Sequence[Shelf], directory: Path) -> None:
-        """Bring the files of WAL and the histories that replay needs into `directory`, each checked.
+    async def fetch_wal(
+        self,
+        choice: Choice,
+        shelves: Sequence[Shelf],
+        directory: Path,
+        given: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Bring the files of WAL and the histories that replay needs into `directory`, each checked; `given` is the text of some.
 
         Raises:
             UnfitError: a file is of another database, or damaged in every bucket.
         """
         directory.mkdir(mode=0o700, exist_ok=True)
+        for name, text in given.items():
+            (directory / name).write_text(text)
         limit = asyncio.Semaphore(_WAL_AT_ONCE)
 
         async def one(name: str) -> None:
@@ -255,7 +264,8 @@ class Fetcher:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name in (*choice.chain.histories, *choice.chain.files):
-                    tasks.create_task(one(name))
+                    if name not in given:
+                        tasks.create_task(one(name))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 

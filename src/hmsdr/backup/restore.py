@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from hmsdr.backup.fetch import Choice, Fetcher, Target, choose, has_room
 from hmsdr.backup.findings import Kind, UnfitError
@@ -107,38 +108,71 @@ class Restorer:
 
     async def _restore(self, doing: str, target: Target, wanted: str | None, goal: Path) -> Restored:
         began = time.monotonic()
-        shelves, problems = await self._vault.shelves()
-        if not shelves:
-            raise next(iter(problems.values()))
-        choice = choose(shelves, await self._vault.histories(shelves), target, wanted=wanted)
-        await self._is_ours(doing, choice)
-        await self._no_tablespaces(doing, choice)
-        has_room(doing, goal.parent, choice.room)
         scratch = Scratch(self._server, goal.with_name(f".{goal.name}.hmsdr-restore"))
-        await scratch.clear()
         try:
-            self._say(f"reading backup {choice.record.id} in {choice.bucket}")
-            await self._fetcher.check(choice)
-            self._say(f"unpacking {choice.record.unpacked >> 20} MiB")
-            await self._fetcher.unpack(choice, scratch.data)
-            self._say(f"replaying {len(choice.chain.files)} files of WAL")
-            await self._fetcher.fetch_wal(choice, shelves, scratch.wal)
-            live = target.lsn is None and target.time is None
-            await scratch.start(choice, stay_standby=live, deadline=REPLAY_SECONDS)
-            lsn = await scratch.replayed()
-            if not live:
-                # Else whoever starts it would replay what it has of the time after: it gets a timeline of its own.
-                await scratch.promote(deadline=_PROMOTE_SECONDS)
-            await scratch.stop()
-            self._say(f"checking every page, at {format_lsn(lsn)}")
-            await self._check(doing, scratch)
-            replaced = await self._put_in_place(scratch, goal)
+            choice, lsn = await self.stage(doing, scratch, target, wanted, room_in=goal.parent)
+            replaced = await asyncio.to_thread(_swap, scratch.data, goal)
         finally:
             await scratch.remove()
         took = time.monotonic() - began
         return Restored(
             choice.record.id, choice.bucket, goal, replaced, lsn, len(choice.chain.files), round(took, 1)
         )
+
+    async def stage(
+        self,
+        doing: str,
+        scratch: Scratch,
+        target: Target,
+        wanted: str | None,
+        *,
+        room_in: Path,
+        histories: Mapping[int, str] = MappingProxyType({}),
+        total: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Choice, int]:
+        """Have `scratch` hold the restored database, stopped: replayed, every page checked, on disk, a standby.
+
+        Args:
+            doing: in words.
+            scratch: emptied first; on failure the caller removes it.
+            target: where to go.
+            wanted: a backup's id; None: the newest that leads there.
+            room_in: directory whose free space is looked at beforehand.
+            histories: of timelines, which the archive need not have.
+            total: told how many bytes are going to lie there.
+
+        Raises:
+            UnfitError: the backup is not fit.
+            FailedError: it could not be done.
+        """
+        shelves, problems = await self._vault.shelves()
+        if not shelves:
+            raise next(iter(problems.values()))
+        known = {**await self._vault.histories(shelves), **histories}
+        choice = choose(shelves, known, target, wanted=wanted)
+        await self._is_ours(doing, choice)
+        await self._no_tablespaces(doing, choice)
+        has_room(doing, room_in, choice.room)
+        await scratch.clear()
+        total(choice.record.unpacked + len(choice.chain.files) * choice.record.segment)
+        self._say(f"reading backup {choice.record.id} in {choice.bucket}")
+        await self._fetcher.check(choice)
+        self._say(f"unpacking {choice.record.unpacked >> 20} MiB")
+        await self._fetcher.unpack(choice, scratch.data)
+        self._say(f"replaying {len(choice.chain.files)} files of WAL")
+        given = {f"{timeline:08X}.history": text for timeline, text in histories.items() if text}
+        await self._fetcher.fetch_wal(choice, shelves, scratch.wal, given)
+        live = target.lsn is None and target.time is None
+        await scratch.start(choice, stay_standby=live, deadline=REPLAY_SECONDS)
+        lsn = await scratch.replayed()
+        if not live:
+            # Else whoever starts it would replay what it has of the time after: it gets a timeline of its own.
+            await scratch.promote(deadline=_PROMOTE_SECONDS)
+        await scratch.stop()
+        self._say(f"checking every page, at {format_lsn(lsn)}")
+        await self._check(doing, scratch)
+        await self._settle(scratch)
+        return choice, lsn
 
     async def _is_ours(self, doing: str, choice: Choice) -> None:
         """The backup must be of the hospital's database: what is here, or what runs in the other region, says which that is."""
@@ -181,8 +215,8 @@ class Restorer:
         if status != 0 and "checksums are not enabled" not in said:
             raise UnfitError(doing, Kind.DAMAGE, said.splitlines()[0] if said else "pg_checksums failed")
 
-    async def _put_in_place(self, scratch: Scratch, goal: Path) -> Path | None:
-        """Nothing is overwritten: the old directory is renamed, the new one takes its name."""
+    async def _settle(self, scratch: Scratch) -> None:
+        """No scratch server any more: what is there is a standby's directory, on disk."""
         scratch.make_ordinary()
         pgconf.make_standby(scratch.data)
         restored = self._server.beside(scratch.data)
@@ -192,10 +226,10 @@ class Restorer:
         )
         if status != 0:
             raise FailedError(f"syncing {scratch.data} to disk", errors.strip(), "See the disk; try again")
-        return await asyncio.to_thread(_swap, scratch.data, goal)
 
 
 def _swap(restored: Path, goal: Path) -> Path | None:
+    """Nothing is overwritten: the old directory is renamed, the new one takes its name."""
     kept = None
     if goal.exists():
         kept = goal.with_name(f"{goal.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from hmsdr.backup.staging import Staging
 from hmsdr.cli.common import find_playbook
 from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control import programs
@@ -20,6 +21,7 @@ from hmsdr.control.config import AgentConfig, OnCrash, from_playbook
 from hmsdr.control.locks import lock_directories
 from hmsdr.control.logs import take_over_libraries
 from hmsdr.control.server import PostgresServer
+from hmsdr.control.surroundings import Surroundings
 from hmsdr.control.unprivileged import choose
 from hmsdr.errors import RefusedError
 from hmsdr.log.opening import open_store
@@ -112,7 +114,8 @@ async def _serve(
         server = PostgresServer(
             config.data_directory, programs, unprivileged, config.state_directory / "postgres.log"
         )
-        keeper = Agent(config, store, server, store)
+        around = Surroundings(config, Staging(playbook, config.region))
+        keeper = Agent(config, store, server, store, around)
         async with serving(application(keeper), host, port, tls, "the agent"):
             await keeper.run(stop)
     finally:

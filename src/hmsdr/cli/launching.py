@@ -41,23 +41,29 @@ dry_run_option = click.option(
 )
 
 
-def override_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--override GATE --reason TEXT --by NAME``, checked, as one argument ``overrides``."""
+def overriding(known: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--override GATE --reason TEXT --by NAME``, checked against the `known` gates, as one argument ``overrides``."""
 
-    @click.option(
-        "--override", "gates", multiple=True, metavar="GATE", help="Overrule this gate; repeatable."
-    )
-    @click.option("--reason", help="Why a gate is overruled; kept for good.")
-    @click.option("--by", help="Who starts it, and overrules.")
-    @functools.wraps(command)
-    def wrapped(gates: tuple[str, ...], reason: str | None, by: str | None, **rest: Any) -> Any:
-        return command(overrides=_overrides(gates, reason, by), **rest)
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "--override", "gates", multiple=True, metavar="GATE", help="Overrule this gate; repeatable."
+        )
+        @click.option("--reason", help="Why a gate is overruled; kept for good.")
+        @click.option("--by", help="Who starts it, and overrules.")
+        @functools.wraps(command)
+        def wrapped(gates: tuple[str, ...], reason: str | None, by: str | None, **rest: Any) -> Any:
+            return command(overrides=_overrides(known, gates, reason, by), **rest)
 
-    return wrapped
+        return wrapped
+
+    return decorated
 
 
-def _overrides(gates: tuple[str, ...], reason: str | None, by: str | None) -> Overrides:
-    known = [gate.value for gate in GateName]
+override_options = overriding([gate.value for gate in GateName])
+"""Those of a failover."""
+
+
+def _overrides(known: Sequence[str], gates: tuple[str, ...], reason: str | None, by: str | None) -> Overrides:
     for gate in gates:
         if gate not in known:
             raise RefusedError(

@@ -34,6 +34,7 @@ COMMANDS = {
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
     "run": ("hmsdr.cli.run:run", "Start, list, show, resume, roll back, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
+    "recover": ("hmsdr.cli.recover:recover", "Bring a lost region back as a standby region."),
     "follow": ("hmsdr.cli.follow:follow", "Make a region's database a standby of the one that writes."),
     "reconcile": (
         "hmsdr.cli.reconcile:reconcile",

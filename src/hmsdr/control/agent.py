@@ -85,6 +85,7 @@ class Agent:
         self.lost_slot = around.lost_slot(self.database)
         self.primary = around.sightings(self.database, self._peer)
         self.rejoining = around.rejoining(self.database, self.lock, self._wake.set, self._spawn, journal)
+        self.recovering = around.recovering(self.database, self.lock, self.rejoining, self._spawn)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take over what runs, then keep lease and database until `stop` is set; then stop the database cleanly.
@@ -142,7 +143,7 @@ class Agent:
     async def promote(self, epoch: int, min_lsn: int | None) -> tuple[Promotion, bool]:
         """Promote the database under `epoch`, see `hmsdr.control.promote`; not before a promise is over (rule 7)."""
         await self._until_unbound(epoch)
-        await self.rejoining.end_search()
+        await self.recovering.end(epoch)
         await self.inspection.give_way()
         async with self.lock:
             promotion, already = await promoting.promote(
@@ -188,8 +189,7 @@ class Agent:
                 await self.lease.renew(_ASK_SECONDS)
         if database.role is Role.PRIMARY:
             self._spawn(promoting.settle(database))
-        self._spawn(self.rejoining.sweep())
-        self._spawn(self.rejoining.tell())
+        self.recovering.begin_life()
 
     async def _keep_lease(self) -> None:
         """Renew each quarter of the lease, sooner after an unclear answer; act when it is lost."""

@@ -15,8 +15,11 @@ from hmsdr.control.agent import Agent
 from hmsdr.control.follow import Word
 from hmsdr.control.logs import log
 from hmsdr.control.metrics import exposition
+from hmsdr.control.recovering import Order
 from hmsdr.control.state import Upstream
+from hmsdr.control.survey import survey
 from hmsdr.decide.authority import AuthorityRefused, Holder
+from hmsdr.decide.recovery import Path
 from hmsdr.drivers.agent_auth import (
     LIFE,
     NONCE,
@@ -115,7 +118,29 @@ async def _follow(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
         raise _BadRequest("expected primary_host (text), primary_port (number) and slot (text)")
     word = order.get("without_lost_rows")
     upstream = Upstream(host, port, slot)
+    agent.recovering.refuse_another(f"following {host}:{port}")
     return await agent.rejoining.follow(_epoch(order), upstream, None if word is None else _word(word))
+
+
+async def _recover(agent: Agent, order: dict[str, Any]) -> dict[str, Any]:
+    host, port, slot = order.get("primary_host"), order.get("primary_port"), order.get("slot")
+    if not (isinstance(host, str) and host and isinstance(port, int) and isinstance(slot, str) and slot):
+        raise _BadRequest("expected primary_host (text), primary_port (number) and slot (text)")
+    path, backup, run = order.get("path"), order.get("backup"), order.get("run")
+    if path not in set(Path) or not (isinstance(run, str) and run):
+        raise _BadRequest(f"expected path to be one of {', '.join(Path)}, and run (text)")
+    if backup is not None and not (isinstance(backup, str) and backup):
+        raise _BadRequest("expected backup to be a backup's id or null")
+    word = order.get("without_lost_rows")
+    given = None if word is None else _word(word)
+    upstream = Upstream(host, port, slot)
+    return await agent.recovering.order(Order(run, _epoch(order), upstream, Path(path), backup, given))
+
+
+async def _data(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
+    found = await survey(agent.database)
+    state = agent.memory.state
+    return {**found, "broken": state.rewind_failed, "rates": dict(agent.recovering.rates)}
 
 
 async def _damage(agent: Agent, _: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +208,8 @@ ORDERS: Mapping[tuple[str, str], Callable[[Agent, dict[str, Any]], Awaitable[dic
     ("POST", "/v1/fence"): _fence,
     ("POST", "/v1/promote"): _promote,
     ("POST", "/v1/follow"): _follow,
+    ("POST", "/v1/recover"): _recover,
+    ("GET", "/v1/data"): _data,
     ("POST", "/v1/reconcile"): _reconcile,
     ("GET", "/v1/lost"): _lost,
     ("GET", "/v1/damage"): _damage,

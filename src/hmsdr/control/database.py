@@ -167,6 +167,12 @@ class Database:
                 "there is no database",
                 "Make one with hmsdr.control.bootstrap, or clone the primary",
             )
+        if self.memory.state.rewinding:
+            raise FailedError(
+                f"starting PostgreSQL in {self.config.data_directory}",
+                "a rewind of it began and did not end: its files are of two histories",
+                f"`hmsdr recover {self.config.region}` goes on with it, or restores it",
+            )
         await self.forget_server()
         if self.role is Role.STOPPED and self.server.processes():
             # Whoever started it around us had no right to, and what it became is not known: it must not keep us from our work.
@@ -211,11 +217,11 @@ class Database:
     async def adopt(self) -> bool:
         """Take over a server that runs from an earlier life of the agent; False when it must not live on.
 
-        A primary lives on only if the store confirms the lease before the deadline that the earlier life
+        Nothing does that was started from half-rewound files. A primary lives on only if the store confirms the lease before the deadline that the earlier life
         published; a standby always does.
         """
         pid = self.server.pid()
-        if pid is None:
+        if pid is None or self.memory.state.rewinding:
             return False
         pgconf.allow_archiving(self.config.data_directory)  # the earlier life may have begun to stop it
         self._archive_command()  # keys of the object store may be others by now

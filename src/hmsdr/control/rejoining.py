@@ -7,7 +7,8 @@ it. Such an order ends the search at once. What was lost is told in the log, whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from hmsdr.control.reckoning import reckon
 from hmsdr.control.state import Upstream
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.drivers.errors import TemporaryError
-from hmsdr.errors import RefusedError
+from hmsdr.errors import FailedError, RefusedError
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
 from hmsdr.log.store import EventLog, StoreError
@@ -75,7 +76,9 @@ class Rejoining:
         await asyncio.wait({search})
         return True
 
-    async def follow(self, epoch: int, upstream: Upstream, word: Word | None) -> dict[str, Any]:
+    async def follow(
+        self, epoch: int, upstream: Upstream, word: Word | None, *, may_rewind: bool = True
+    ) -> dict[str, Any]:
         """Make the database a standby of `upstream`, see `hmsdr.control.follow`."""
         async with self._one:
             async with self._lock:
@@ -93,9 +96,37 @@ class Rejoining:
                         self.kept.write(lost)
                     self._database.held = ""
                     return await following.follow(
-                        self._database, epoch, upstream, reckoned=reckoned, lost=lost
+                        self._database,
+                        epoch,
+                        upstream,
+                        reckoned=reckoned,
+                        lost=lost,
+                        may_rewind=may_rewind,
                     )
             finally:
+                self._end(held)
+
+    @asynccontextmanager
+    async def put_aside(self, epoch: int, upstream: Upstream, why: str) -> AsyncIterator[Lost | None]:
+        """The database stopped and kept so, because of `why`; what it committed alone is found out as far as its files tell.
+
+        Raises:
+            RefusedError: it may write now, the order is of an older epoch, or an order to promote came in between.
+        """
+        async with self._one:
+            async with self._lock:
+                following.refuse(self._database, epoch, upstream)
+                held = await self._begin(upstream)
+            try:
+                lost = None
+                if self._database.server.exists and not self._database.memory.state.rewinding:
+                    with suppress(FailedError):  # its files do not tell: they are kept as they are
+                        _, lost = await self._searched()
+                self._database.held = why
+                yield lost
+            finally:
+                if self._database.held == why:
+                    self._database.held = held
                 self._end(held)
 
     async def reconcile(self, epoch: int, upstream: Upstream) -> Lost | None:
@@ -140,6 +171,8 @@ class Rejoining:
         self._wake()
 
     async def _look(self, upstream: Upstream) -> Lost | None:
+        if self._database.memory.state.rewinding:
+            return None  # before a rewind begins all of it is settled; now its files are of two histories
         return await reckon(self._database, self.kept, upstream)
 
     async def _searched(self) -> tuple[bool, Lost | None]:

@@ -25,6 +25,8 @@ from hmsdr.errors import FailedError
 
 _LOG_LIMIT = 32 * 1024 * 1024
 _TOOL_SECONDS = 20.0
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a command: the kernel kills it when who started it is gone."""
 SEGMENT = 16 * 1024 * 1024
 WAL_ENDS = re.compile(r"(?:at|LSN) ([0-9A-F]+/[0-9A-F]+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -291,16 +293,17 @@ class PostgresServer:
         deadline: float = _TOOL_SECONDS,
         given: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        dies: bool = False,
     ) -> tuple[int, str, str]:
         """Run one of PostgreSQL's tools with `given` as its input and `environment` besides ours.
 
-        Gives exit status, output and errors.
+        Gives exit status, output and errors. With `dies` it ends when we do, however we end: for what writes.
 
         Raises:
             TimeoutError: it did not end within `deadline` seconds (it is killed).
         """
         process = await asyncio.create_subprocess_exec(
-            *self.command(name, *arguments),
+            *self.unprivileged.command(*(DIES_WITH_US if dies else ()), self._binaries / name, *arguments),
             stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -73,6 +73,11 @@ class AgentState:
     """The last that was given to the other side (SAFETY rule 7)."""
     stopped: bool = False
     """It was stopped on purpose (fenced): it stays down until it is promoted or told to follow."""
+    rewinding: bool = False
+    """pg_rewind began on the data directory, after all that would be lost was settled, and did not end: nothing may be started
+    from it."""
+    rewind_failed: str = ""
+    """Why it did not, when it failed after it had begun to write."""
 
     @property
     def promoted_epoch(self) -> int:

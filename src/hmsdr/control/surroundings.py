@@ -21,16 +21,19 @@ from hmsdr.log.store import EventLog
 if TYPE_CHECKING:
     from hmsdr.control.database import Database
     from hmsdr.control.inspection import Inspection
+    from hmsdr.control.rebuilding import Restore
+    from hmsdr.control.recovering import Recovering
     from hmsdr.control.rejoining import Rejoining
     from hmsdr.control.sighting import PrimarySightings
     from hmsdr.control.slots import LostSlotKeeper
 
 
 class Surroundings:
-    """Those of one life of the agent that `config` tells of."""
+    """Those of one life of the agent that `config` tells of; `restore` restores backups, None where that is not possible."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, restore: Restore | None = None) -> None:
         self.config = config
+        self._restore = restore
 
     def life(self) -> str:
         """A name for this life of the agent: its incarnation."""
@@ -99,3 +102,15 @@ class Surroundings:
         from hmsdr.control.rejoining import Rejoining  # noqa: PLC0415
 
         return Rejoining(database, lock, wake, spawn, journal)
+
+    def recovering(
+        self,
+        database: Database,
+        lock: asyncio.Lock,
+        rejoining: Rejoining,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> Recovering:
+        """The recoveries of its database."""
+        from hmsdr.control.recovering import Recovering  # noqa: PLC0415
+
+        return Recovering(database, lock, rejoining, spawn, self._restore)

@@ -52,6 +52,7 @@ async def status(agent: Agent) -> dict[str, Any]:
         },
         "lost_slot": agent.lost_slot.status(),
         "damage": agent.inspection.told(),
+        "recovery": agent.recovering.told(),
         "fence": asdict(state.fence) if state.fence is not None else None,
         "lease": {
             "held": lease.seconds_left() > 0,

@@ -32,11 +32,21 @@ class GateName(StrEnum):
     ROLLBACK_PLAN = "rollback-plan"
 
 
+class RecoveryGate(StrEnum):
+    """What has to hold before a lost region is recovered (RC-1)."""
+
+    PRIMARY_WRITES = "primary-writes"
+    INFRASTRUCTURE = "infrastructure"
+    CONNECTIVITY = "connectivity"
+    SLOT = "slot"
+    RECOVERY_PLAN = "recovery-plan"
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One gate. `observed` and `limit` are for people; `remedy` says what to do when it does not pass."""
 
-    name: GateName
+    name: GateName | RecoveryGate
     state: GateState
     observed: str
     limit: str

@@ -105,9 +105,17 @@ def chain(
     if path is None:
         return Chain(wanted, (), (), start.begin_lsn, tuple(problems))
     first = start.begin_lsn // start.segment
-    on_path = {stretch.timeline for stretch in path}
-    numbers = [segment_number(name, start.segment) for name in names if int(name[:8], 16) in on_path]
-    last = max(numbers, default=first)
+    # What a timeline wrote after it was left is none of this history: a lost primary may have archived much of it.
+    numbers = [segment_number(name, start.segment) for name in names]
+    on_path = zip(names, numbers, strict=True)
+    last = max(
+        (
+            number
+            for name, number in on_path
+            if int(name[:8], 16) == _timeline_of(path, number, start.segment)
+        ),
+        default=first,
+    )
     if target_lsn is not None:
         last = min(last, target_lsn // start.segment)
     files: list[str] = []

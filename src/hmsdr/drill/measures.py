@@ -6,12 +6,12 @@ It reads the clinics' ledger, the run's fold and the rows of the surviving datab
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hmsdr.drill.report import Moment, Report, Stage, Step, Users, Watched
+from hmsdr.drill.report import Moment, Phase, Report, Stage, Step, Users, Watched
 from hmsdr.incident.checklists import post_failover, pre_failover
 from hmsdr.lab.hms.ledger import (
     HOSPITAL_ANSWERED,
@@ -57,6 +57,12 @@ class Gathered:
     """What stopped the drill itself."""
     watched: tuple[Watched, ...] = ()
     """What the scenario demands besides."""
+    phases: tuple[Phase, ...] = ()
+    """What came after the failover."""
+    recovers: bool = False
+    """Whether the lost side had to be brought back."""
+    recovery: RunState | None = None
+    reconciled: Mapping[str, Any] | None = None
 
 
 def assess(found: Gathered) -> Report:
@@ -68,7 +74,7 @@ def assess(found: Gathered) -> Report:
     rto = felt.seconds if felt is not None else None
     rpo = None if found.present is None else _rpo(found, lost)
     failures = _failures(found, felt, rpo, lost, doubled)
-    run = found.run
+    run, reconciled = found.run, found.reconciled
     return Report(
         scenario=found.scenario,
         title=found.title,
@@ -97,6 +103,10 @@ def assess(found: Gathered) -> Report:
         acknowledged_writes=len(acknowledged(found.entries)),
         lost_writes=tuple(lost),
         watched=found.watched,
+        phases=(*_failover_phase(found), *found.phases),
+        realised_rpo=None if reconciled is None else reconciled["seconds"],
+        reconciled=None if reconciled is None else dict(reconciled),
+        recovery_steps=() if found.recovery is None else tuple(_steps(found.recovery)),
         dual_writers=doubled,
         users=_users(found, felt),
         counts={} if run is None else dict(run.record("validation/database").observed.get("counts", {})),
@@ -124,7 +134,7 @@ def _failures(
     targets = found.playbook.thresholds.targets
     failures = [found.problem] if found.problem else []
     failures += [f"{each.what}: {each.found}" for each in found.watched if not each.well]
-    failures += _run_failures(found.run) + _felt_failures(found, felt)
+    failures += _run_failures(found.run) + _felt_failures(found, felt) + _recovery_failures(found)
     if rpo is None:
         failures.append("the surviving database was not compared with what users were told")
     elif rpo > targets.rpo.total_seconds():
@@ -146,6 +156,37 @@ def _run_failures(run: RunState | None) -> list[str]:
     if run.status is not RunStatus.SUCCEEDED:
         return [f"the failover ended {run.status}: `hmsdr run show {run.run}`"]
     return []
+
+
+def _recovery_failures(found: Gathered) -> list[str]:
+    """What keeps the lost region from being a standby region again, and what it had alone that nobody knows."""
+    if not found.recovers:
+        return []
+    run = found.recovery
+    if run is None:
+        return ["the lost region was not brought back"]
+    if run.status is not RunStatus.SUCCEEDED:
+        return [f"the recovery ended {run.status}: `hmsdr run show {run.run}`"]
+    undone = [step.title for step in run.plan.steps() if run.record(step.key).state is StepState.FAILED]
+    failures = [f"not done in the recovery: {title}" for title in undone]
+    target = found.playbook.thresholds.targets.rpo
+    lost = found.reconciled or {"seconds": None, "complete": False}
+    if not lost["complete"] or lost["seconds"] is None:
+        failures.append("what the lost primary had alone is not known row by row: `hmsdr reconcile`")
+    elif lost["seconds"] > target.total_seconds():
+        words = f"the lost primary had {lost['seconds']:.1f} s of commits alone"
+        failures.append(f"{words}; the target is {format_duration(target)}")
+    return failures
+
+
+def _failover_phase(found: Gathered) -> list[Phase]:
+    """From the fault to the end of the run."""
+    run = found.run
+    if run is None:
+        return []
+    began = _utc(found.fault_at)
+    seconds = None if run.ended_at is None else round((run.ended_at - began).total_seconds(), 3)
+    return [Phase("failover", run.plan.title, began, seconds, str(run.status), run.run)]
 
 
 def _felt_failures(found: Gathered, felt: Outage | None) -> list[str]:

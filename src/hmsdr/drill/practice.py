@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hmsdr.drill.measures import Gathered, assess
-from hmsdr.drill.report import Report, Watched
+from hmsdr.drill.report import Phase, Report, Watched
 from hmsdr.errors import FailedError, HmsdrError
 from hmsdr.lab import control
 from hmsdr.lab.client import attached
@@ -50,6 +50,11 @@ class Found:
     fault_at: float | None = None
     trigger: dict[str, Any] | None = None
     run: RunState | None = None
+    phases: list[Phase] = field(default_factory=list)
+    recovery: RunState | None = None
+    """The run that brought the lost region back."""
+    reconciled: Mapping[str, Any] | None = None
+    """What the lost primary had alone: seconds, commits, rows, whether all of it is known."""
     watched: list[Watched] = field(default_factory=list)
     """What the scenario demands besides, and what was seen."""
     log_head: str | None = None
@@ -83,7 +88,7 @@ class Scene:
 class Scenario:
     """A drill. ``act`` makes the trouble and waits until it is over.
 
-    ``ha``: with etcd and controllers at three sites. ``apart``: with each site in a network of its own. ``grace``: for so many
+    ``recovers``: the lost side is to be brought back. ``ha``: with etcd and controllers at three sites. ``apart``: with each site in a network of its own. ``grace``: for so many
     seconds after the fault the lost side may still acknowledge what is then lost, by what asynchronous replication promises.
     """
 
@@ -91,6 +96,7 @@ class Scenario:
     title: str
     fault: str
     act: Callable[[Scene], Awaitable[None]]
+    recovers: bool = False
     ha: bool = False
     apart: bool = False
     grace: Callable[[Playbook], float] = field(default=lambda _: 1.0)
@@ -149,6 +155,10 @@ async def practise(
             trigger=found.trigger,
             run=found.run,
             watched=tuple(found.watched),
+            phases=tuple(found.phases),
+            recovers=scenario.recovers,
+            recovery=found.recovery,
+            reconciled=found.reconciled,
             log_head=found.log_head,
             entries=found.entries,
             present=found.present,

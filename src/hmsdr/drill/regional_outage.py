@@ -1,7 +1,7 @@
-"""Scenario 1, regional outage, up to the failover (TV-4): the active region is killed, every process of it at once.
+"""Scenario 1, regional outage (TV-4): the active region is killed, every process of it at once; later it comes back as a standby.
 
 By hand: the drill watches as an operator's tool does, and starts the failover itself. By itself: controllers at three sites do
-all of that, and nobody touches anything.
+all of that, and nobody touches anything. The recovery is a person's to start.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import asyncio
 
 from hmsdr.control.following import follow
 from hmsdr.control.watch import RegionWatch, Trigger
-from hmsdr.drill.practice import Scenario, Scene
+from hmsdr.drill.bring_back import bring_back
+from hmsdr.drill.practice import SETTLE_SECONDS, Scenario, Scene
 from hmsdr.errors import FailedError
 from hmsdr.lab import control
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
 from hmsdr.log.opening import open_store
 from hmsdr.runbook.launch import launch
+from hmsdr.runbook.state import RunStatus
 from hmsdr.runbook.systems import Systems
 
 NAME = "regional-outage"
@@ -35,6 +37,15 @@ async def _by_hand(scene: Scene) -> None:
         context={"trigger": trigger.as_json(), "drill": NAME},
         watcher=scene.narrator.run,
     )
+    await _recovered(scene)
+
+
+async def _recovered(scene: Scene) -> None:
+    """What was failed over is settled, then the lost region comes back; without a failover there is nothing to come back behind."""
+    run = scene.found.run
+    if run is not None and run.status is RunStatus.SUCCEEDED:
+        await asyncio.sleep(SETTLE_SECONDS)
+        await bring_back(scene, by=f"drill {NAME}")
 
 
 async def _seen(scene: Scene) -> Trigger:
@@ -80,6 +91,7 @@ async def _by_itself(scene: Scene) -> None:
         scene.found.trigger, scene.found.run = followed.decided, followed.run
     finally:
         await store.close()
+    await _recovered(scene)
 
 
 async def _break(scene: Scene, words: str) -> None:
@@ -88,5 +100,5 @@ async def _break(scene: Scene, words: str) -> None:
     scene.narrator.say(f"{scene.source} is dead: {fault.count} processes killed at once{words}")
 
 
-BY_HAND = Scenario(NAME, TITLE, "region-down", _by_hand)
-BY_ITSELF = Scenario(NAME, TITLE, "region-down", _by_itself, ha=True)
+BY_HAND = Scenario(NAME, TITLE, "region-down", _by_hand, recovers=True)
+BY_ITSELF = Scenario(NAME, TITLE, "region-down", _by_itself, recovers=True, ha=True)

@@ -48,6 +48,19 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """One part of a whole circle: the failover, the machines coming back, the recovery. ``run`` is what carried it out."""
+
+    name: str
+    title: str
+    started_at: datetime
+    seconds: float | None
+    outcome: str
+    run: str | None
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """What users felt in one stretch of time, which began ``at`` seconds after the fault (or before it: negative)."""
 
@@ -127,6 +140,12 @@ class Report:
     pre_failover: tuple[Item, ...] = ()
     post_failover: tuple[Item, ...] = ()
     watched: tuple[Watched, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    realised_rpo: float | None = None
+    """Seconds of commits that the lost primary had alone, by its own WAL; None when that was not found out."""
+    reconciled: dict[str, Any] | None = None
+    """How many commits and rows that were, and whether every one is known."""
+    recovery_steps: tuple[Step, ...] = ()
 
     @property
     def passed(self) -> bool:

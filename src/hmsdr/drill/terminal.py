@@ -75,6 +75,8 @@ def render(report: Report, console: Console, written: Sequence[str] = ()) -> Non
         _felt(report, scale),
         Text(""),
     ]
+    if len(report.phases) > 1:
+        parts += [_phases(report, width), Text("")]
     if report.watched:
         parts += [_watched(report.watched, width)]
     parts += [_checklist("Before the failover", report.pre_failover, width)]
@@ -212,6 +214,30 @@ def _within(users: Users, start: float, end: float) -> list[Moment]:
 
 def _failed_share(here: Sequence[Moment]) -> float:
     return sum(moment.errors for moment in here) / max(1, sum(moment.requests for moment in here))
+
+
+def _phases(report: Report, width: int) -> Table:
+    """The parts of the whole circle: when each began after the fault, how long it took, what was found."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=3)
+    table.add_column(width=width - 5, overflow="fold")
+    table.add_row(Text(""), Text("The whole circle", style="bold"))
+    for phase in report.phases:
+        well = phase.outcome == "succeeded"
+        mark, colour = _MARKS[ItemState.DONE if well else ItemState.OPEN]
+        after = (phase.started_at - report.fault_at).total_seconds()
+        took = f"  after {duration(max(0.0, after))}, took {duration(phase.seconds)}"
+        table.add_row(Text(f"  {mark}", style=colour), Text.assemble(_printable(phase.title), (took, "dim")))
+        for words in phase.words:
+            table.add_row(Text(""), Text(_printable(words), style="dim"))
+    if report.reconciled is not None:
+        lost, whole = (
+            report.reconciled,
+            "every row of it is known" if report.reconciled["complete"] else "NOT all is known",
+        )
+        told = f"the lost primary had alone: {lost['commits']} commits in {duration(report.realised_rpo)}; {whole}"
+        table.add_row(Text(""), Text(told, style="dim"))
+    return table
 
 
 def _watched(watched: Sequence[Watched], width: int) -> Table:

@@ -20,12 +20,15 @@ from hmsdr.decide.authority import Holder
 from hmsdr.drivers.agent_answers import (
     AgentStatus,
     DamageAnswer,
+    DataAnswer,
     FenceAnswer,
     FollowAnswer,
     LostAnswer,
     PromoteAnswer,
+    RecoveryAnswer,
     RelayAnswer,
     damage_of,
+    data_of,
     fence_of,
     status_of,
 )
@@ -122,6 +125,45 @@ class AgentClient:
         raw = await self._call("POST", "/v1/follow", body, deadline, doing, changes=True)
         with _Understood(doing, self.endpoint.url):
             return FollowAnswer(**raw)
+
+    async def data(self, *, deadline: float) -> DataAnswer:
+        """What lies in its data directory, and how fast its disk and its way to the primary are. Errors as for `status`."""
+        doing = "asking what its data directory holds"
+        raw = await self._call("GET", "/v1/data", None, deadline, doing, changes=False)
+        with _Understood(doing, self.endpoint.url):
+            return data_of(raw)
+
+    async def recover(
+        self,
+        *,
+        run: str,
+        epoch: int,
+        path: str,
+        primary: tuple[str, int],
+        slot: str,
+        deadline: float,
+        backup: str | None = None,
+        without_lost_rows: tuple[str, str] | None = None,
+    ) -> RecoveryAnswer:
+        """Have the database brought back by `path`, behind `primary` (host, port); `status` tells how far it is.
+
+        The same order of the same run is carried out once. Errors as for `fence`.
+        """
+        doing = f"recovering by {path} under epoch {epoch}"
+        body: dict[str, Any] = {
+            "run": run,
+            "epoch": epoch,
+            "path": path,
+            "backup": backup,
+            "primary_host": primary[0],
+            "primary_port": primary[1],
+            "slot": slot,
+        }
+        if without_lost_rows is not None:
+            body["without_lost_rows"] = dict(zip(("by", "reason"), without_lost_rows, strict=True))
+        raw = await self._call("POST", "/v1/recover", body, deadline, doing, changes=True)
+        with _Understood(doing, self.endpoint.url):
+            return RecoveryAnswer(**raw)
 
     async def reconcile(
         self, *, epoch: int, primary_host: str, primary_port: int, deadline: float

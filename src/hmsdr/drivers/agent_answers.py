@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from hmsdr.decide.authority import Authority
+from hmsdr.decide.recovery import LocalData
+from hmsdr.decide.recoverytime import Rates
 from hmsdr.decide.soundness import DamageKind, Health, Sign
 
 
@@ -63,6 +65,29 @@ class AgentLease:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryAnswer:
+    """The last recovery of its database. ``state`` is none, running, done or failed; ``part`` from 0 to 1, of the present stage."""
+
+    state: str
+    path: str = ""
+    backup: str | None = None
+    epoch: int = 0
+    stage: str = ""
+    words: str = ""
+    part: float | None = None
+    seconds_left: float | None = None
+    began_at: str = ""
+    ended_at: str | None = None
+    kept: str | None = None
+    """Where the directory lies that was there before."""
+    made: str = ""
+    lost: Mapping[str, Any] | None = None
+    found: str = ""
+    remedy: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """What an agent says about itself and its database. ``health`` is None when it knows nothing of damage."""
 
@@ -75,6 +100,7 @@ class AgentStatus:
     fence: FenceAnswer | None
     lease: AgentLease
     health: Health | None = None
+    recovery: RecoveryAnswer = RecoveryAnswer("none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +191,7 @@ def status_of(raw: dict[str, Any]) -> AgentStatus:
         fence=None if raw["fence"] is None else fence_of(raw["fence"]),
         lease=AgentLease(**raw["lease"]),
         health=health_of(raw["damage"], raw["database"]["timeline"]) if raw.get("damage") else None,
+        recovery=RecoveryAnswer(**raw.get("recovery", {"state": "none"})),
     )
 
 
@@ -192,3 +219,21 @@ def _signs(raw: Mapping[str, Any]) -> tuple[Sign, ...]:
 def fence_of(raw: dict[str, Any]) -> FenceAnswer:
     """A receipt as the agent sent it. Raises as `status_of`."""
     return FenceAnswer(**{**raw, "fenced_at": datetime.fromisoformat(raw["fenced_at"])})
+
+
+@dataclass(frozen=True, slots=True)
+class DataAnswer:
+    """What an agent tells of its data directory; ``unreachable`` says why it does not reach the primary, empty when it does."""
+
+    data: LocalData
+    unreachable: str
+
+
+def data_of(raw: dict[str, Any]) -> DataAnswer:
+    """What was told of a data directory. Raises as `status_of`."""
+    values, rates = dict(raw), raw["rates"]
+    measured = Rates(link=values.pop("link"), disk=values.pop("disk"), **rates)
+    unreachable = str(values.pop("reaches_primary"))
+    system = values.pop("system_identifier")
+    values["system_identifier"] = None if system is None else int(system)
+    return DataAnswer(LocalData(**{**values, "rates": measured}), unreachable)

@@ -26,6 +26,7 @@ from hmsdr.drivers.postgres_questions import (
     LostSlot,
     PostgresStatus,
     Slot,
+    Source,
 )
 from hmsdr.playbook.topology import PostgresInstance
 
@@ -87,6 +88,20 @@ class Postgres:
     async def slots(self, *, deadline: float) -> tuple[Slot, ...]:
         """Its replication slots."""
         return tuple(Slot(*row) for row in await self._rows(questions.SLOTS, deadline))
+
+    async def source(self, *, deadline: float) -> Source:
+        """What it, a primary, has to give to a standby."""
+        return Source(*await self._row(questions.SOURCE, deadline))
+
+    async def transfer(self, size: int, *, deadline: float) -> float:
+        """How many seconds it takes to fetch `size` bytes from it, made up there."""
+
+        async def fetch(connection: _Connection) -> float:
+            began = asyncio.get_running_loop().time()
+            await connection.execute("SELECT repeat('x', %s)", (size,))
+            return asyncio.get_running_loop().time() - began
+
+        return await self._call("measuring the way to it", fetch, deadline, changes=False)
 
     async def lag(self, *, deadline: float) -> Lag:
         """How far it, a standby, is behind.

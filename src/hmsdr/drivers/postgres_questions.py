@@ -49,6 +49,15 @@ END $$
 """Returns when it has left recovery, or after a tenth of a second: asked each millisecond from outside it would cost both sides more
 than the promotion itself."""
 EPOCH = "INSERT INTO hmsdr_epoch (epoch, instance, since) VALUES (%s, %s, clock_timestamp()) ON CONFLICT DO NOTHING"
+SOURCE = """
+SELECT (SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database),
+       (SELECT ((('x' || min(substr(name, 9)))::bit(64)::bigint >> 32 << 32)
+                + (('x' || right(min(substr(name, 9)), 8))::bit(32)::bigint
+                   * pg_size_bytes(current_setting('wal_segment_size'))))
+        FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'),
+       current_setting('max_replication_slots')::int
+"""
+"""What a standby that is made anew, or was away, needs of its primary. With no more rights than pg_monitor has."""
 INTEGRITY = """
 SELECT (SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_database),
        (SELECT count(*) FROM pg_index WHERE NOT indisvalid)
@@ -170,6 +179,15 @@ class Lag:
     bytes: int | None
     seconds: float | None
     measured_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a primary has to give: bytes of all its databases, its oldest WAL (an LSN in bytes), how many slots it may have."""
+
+    size: int
+    oldest_wal: int | None
+    slots_at_most: int
 
 
 @dataclass(frozen=True, slots=True)

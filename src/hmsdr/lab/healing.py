@@ -24,7 +24,7 @@ from hmsdr.lab.regions import Agents
 HEAL_SECONDS = 60.0
 _ASK_SECONDS = 1.0
 _PAUSE = 0.1
-_SETTLED = ("primary", "fenced")
+_SETTLED = ("primary", "fenced", "absent")
 
 
 class Healing:
@@ -85,7 +85,7 @@ class Healing:
             return "standby, streaming"
         return (
             f"{state}, neither writing nor streaming: `hmsdr authority show` says who may write; "
-            "recovery of a region that lost that right is a step of its own"
+            f"`hmsdr recover {region}` makes a region that lost that right a standby again"
         )
 
     async def _cache(self, region: str) -> None:

@@ -38,6 +38,7 @@ SHIPPED = (
     "database-follow",
     "cache-failover",
     "service-failover",
+    "region-recovery",
     "hand-back",
 )
 

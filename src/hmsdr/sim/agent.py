@@ -20,6 +20,7 @@ from hmsdr.control.database import Role
 from hmsdr.control.guarding import Guarding
 from hmsdr.control.inspection import Inspection
 from hmsdr.control.lost import Lost, Reconciliations
+from hmsdr.control.recovering import Recovering
 from hmsdr.control.rejoining import Rejoining
 from hmsdr.control.sighting import PrimarySightings
 from hmsdr.control.slots import LostSlotKeeper
@@ -238,6 +239,10 @@ class Around(Surroundings):
         """With a look at what was lost that takes a moment."""
         return BackAgain(self._process.database, database, *rest)
 
+    def recovering(self, database: RealDatabase, *rest: Any) -> Recovering:
+        """Nobody orders one."""
+        return NoRecovery(database, *rest)
+
 
 async def _for_ever() -> None:
     await asyncio.get_running_loop().create_future()
@@ -263,6 +268,13 @@ class NoSightings(PrimarySightings):
     async def run(self) -> None:
         """Never."""
         await _for_ever()
+
+
+class NoRecovery(Recovering):
+    """Nothing was begun by an earlier life."""
+
+    def _load(self) -> None:
+        return None
 
 
 class BackAgain(Rejoining):

@@ -196,9 +196,10 @@ class Server(PostgresServer):
         deadline: float = 0.0,
         given: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        dies: bool = False,
     ) -> tuple[int, str, str]:
         """pg_rewind, and nothing else."""
-        del arguments, deadline, given, environment
+        del arguments, deadline, given, environment, dies
         if name != "pg_rewind":
             raise FailedError(f"running {name}", "it is not simulated", "Simulate it")
         await asyncio.sleep(0.5)

@@ -23,6 +23,7 @@ from hmsdr.runbook.actions.kubernetes import (
 )
 from hmsdr.runbook.actions.monitoring import AlertsConfigured, RegionWatched
 from hmsdr.runbook.actions.notification import NotifyTeam
+from hmsdr.runbook.actions.recovering import RecoverDatabase, SlotReady
 from hmsdr.runbook.actions.traffic import RecordsReady, ServiceAnswers, ShiftTraffic
 
 BUILT_IN: tuple[Action[Any], ...] = (
@@ -33,6 +34,8 @@ BUILT_IN: tuple[Action[Any], ...] = (
     GrantAuthority(),
     PromotePostgres(),
     FollowPrimary(),
+    SlotReady(),
+    RecoverDatabase(),
     VerifyDatabase(),
     RedisReady(),
     PromoteRedis(),
