@@ -78,6 +78,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     "severities.SEV-1.response": {"severities.SEV-1.response": "5m"},
     "cadence.first_word": {"cadence.first_word": "16m"},
     "procedures.response.initial": {"procedures.response.initial": "15m"},
+    "procedures.switchback.latency_p95": {"procedures.switchback.latency_p95": "3s"},
     "procedures.switchback.home_shares": {"procedures.switchback.home_shares": [20, 60, 40, 100]},
     "procedures.reviews.immediate.opens": {"procedures.reviews.immediate.opens": "3d"},
     "procedures.actions.immediate": {"procedures.actions.immediate": "90d"},

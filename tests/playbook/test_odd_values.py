@@ -65,6 +65,7 @@ REASONS: dict[str, set[str]] = {
     r"services\..*\.downtime": {*TEXT, "null"},
     r"services\..*\.replicas\.standby": {"zero"},  # a warning
     r"thresholds\.gates\.replication_lag_bytes": {"huge"},
+    r"procedures\.switchback\.(latency_factor|saturation)": {"half"},
 }
 
 
@@ -162,6 +163,8 @@ def test_only_values_that_have_a_reason_are_taken(top: str) -> None:
          "Did you mean '/auth/health'?"),
         ("services: {auth: {health_path: //auth/health}}", "services.auth.health_path", "'//auth/health'",
          "a path that", "Did you mean '/auth/health'?"),
+        ("procedures: {switchback: {home_shares: [80/30, 0/100]}}", "procedures.switchback.home_shares[0]",
+         "'80/30'", "two shares that make 100 together", "They make 110"),
         ("database: {lease: 4000d}", "database.lease", "'4000d'", "at most ten years", ""),
         ("channels: {primary: incidents}", "channels.primary", "'incidents'", "KIND:NAME", ""),
         ("regions: {us-west-2: {postgres: {slot: West-2}}}", "regions.us-west-2.postgres.slot", "'West-2'", "pattern",

@@ -9,6 +9,7 @@ from books import SECRETS
 
 from hmsdr.check.playbook import lint
 from hmsdr.playbook.load import load
+from hmsdr.playbook.procedures import Switchback
 
 HMS = load("hms", environ=SECRETS)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -119,6 +120,8 @@ def test_procedures() -> None:
     response = procedures.response
     assert (response.initial, response.assessment, response.mitigation) == (5 * MINUTE, 15 * MINUTE, HOUR)
     assert procedures.switchback.home_shares == (20, 40, 60, 80, 100)
+    as_the_source_writes_it = {"home_shares": ["80/20", "60/40", "40/60", "20/80", "0/100"], "hold": "5m"}
+    assert Switchback.model_validate(as_the_source_writes_it).home_shares == (20, 40, 60, 80, 100)
     testing = procedures.testing
     assert [len(tests) for tests in (testing.weekly, testing.monthly, testing.quarterly)] == [4, 4, 4]
     reviews = procedures.reviews

@@ -202,3 +202,37 @@ def test_parameters_are_checked_against_the_playbook(parameters: dict[str, str],
     with pytest.raises(RefusedError) as caught:
         freeze(found, PLAYBOOK, installed(), parameters, mode="planned", epoch=1)
     assert words in str(caught.value)
+
+
+@pytest.mark.req("SW-1", "SW-2")
+@pytest.mark.parametrize(
+    ("reached", "shares"),
+    [
+        (0, [(20, 0), (40, 20), (60, 40), (80, 60), (100, 80)]),
+        (40, [(60, 40), (80, 60), (100, 80)]),
+        (50, [(60, 50), (80, 60), (100, 80)]),
+        (100, [(100, 100)]),
+    ],
+)
+def test_a_stage_for_each_share_that_is_still_to_come(reached: int, shares: list[tuple[int, int]]) -> None:
+    plan = freeze(
+        definition.load(definition.find("switchback")),
+        PLAYBOOK,
+        installed(),
+        {"from": "us-west-2", "to": "us-east-1"},
+        mode="planned",
+        epoch=3,
+        share=reached,
+    )
+    stages = {stage.name: stage for stage in plan.stages}
+    moving = [stage for stage in plan.stages if stage.name.startswith("traffic-")]
+    assert [stage.name for stage in moving] == [f"traffic-{share}" for share, _ in shares]
+    for stage, (share, before) in zip(moving, shares, strict=True):
+        weigh, watch = stage.steps()
+        for each in (weigh, watch):
+            assert (each.arguments["share"], each.arguments["before"]) == (share, before)
+            assert each.arguments["epoch"] == 4
+    assert [stage.after for stage in moving] == [("baseline",), *((stage.name,) for stage in moving[:-1])]
+    assert stages["validation"].after == (moving[-1].name,)
+    settling = [step.key for step in plan.steps() if step.settles]
+    assert settling == ["handed-over/database"]

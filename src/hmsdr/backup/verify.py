@@ -29,6 +29,7 @@ from hmsdr.decide.lsn import format_lsn
 from hmsdr.decide.restoretime import Took, estimate, worst
 from hmsdr.drivers.errors import DriverError, TemporaryError
 from hmsdr.drivers.postgres import Postgres
+from hmsdr.drivers.postgres_sums import Sum, sums
 from hmsdr.drivers.s3 import ObjectStore
 from hmsdr.errors import FailedError
 from hmsdr.playbook.base import format_duration
@@ -297,7 +298,7 @@ class Verifier:
             words = f"it would take {verdict.tonight}, and {format_duration(policy.restore_within)} is what was promised"
             verdict.found(Kind.SLOW, words)
 
-    async def _compare(self, lsn: int, theirs: dict[str, compare.Sum]) -> None:
+    async def _compare(self, lsn: int, theirs: dict[str, Sum]) -> None:
         """Both sides at the same LSN: the scratch server stands where the snapshot was taken."""
         began = time.monotonic()
         self._say(f"comparing with the running database at {format_lsn(lsn)}")
@@ -311,7 +312,7 @@ class Verifier:
         async with here:
             await here.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                ours = await compare.sums(here, deadline=CHECK_SECONDS)
+                ours = await sums(here, deadline=CHECK_SECONDS)
             except FailedError as error:
                 self._verdict.found(
                     Kind.DAMAGE, f"the restored database cannot be read: {error.doing}: {error.found}"

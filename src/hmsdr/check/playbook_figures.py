@@ -124,6 +124,18 @@ _ORDERS: tuple[tuple[Keys, Keys, bool, str], ...] = (
         True,
         "Between two backups the gate would refuse every failover.",
     ),
+    (
+        ("procedures", "switchback", "latency_p50"),
+        ("procedures", "switchback", "latency_p95"),
+        True,
+        "Of more requests none is answered sooner.",
+    ),
+    (
+        ("procedures", "switchback", "latency_p95"),
+        ("procedures", "switchback", "latency_p99"),
+        True,
+        "Of more requests none is answered sooner.",
+    ),
     (("backups", "every"), ("backups", "keep"), False, "Nothing would be kept until the next backup."),
     (("backups", "wal_every"), ("backups", "wal_late"), False, "An archive that works would count as late."),
 )

@@ -16,6 +16,7 @@ from hmsdr.cli.common import find_playbook, playbook_option, run_async
 from hmsdr.cli.launching import carry_out, dry_run_option, gate_lines, json_option, override_options
 from hmsdr.cli.recover import plan_recover
 from hmsdr.cli.runbook import render
+from hmsdr.cli.switchback import plan_switchback
 from hmsdr.decide.gates import refusing
 from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
@@ -27,10 +28,11 @@ from hmsdr.runbook.systems import Systems
 
 @click.group()
 def plan() -> None:
-    """Show what a failover or a recovery would do right now, and change nothing."""
+    """Show what a failover, a recovery, or switching back would do right now, and change nothing."""
 
 
 plan.add_command(plan_recover)
+plan.add_command(plan_switchback)
 
 
 @plan.command("failover")

@@ -28,7 +28,7 @@ def health_check(context: click.Context, playbook_path: Path | None, as_json: bo
             json.dumps({"well": well, "findings": [asdict(finding) for finding in findings]}, indent=2)
         )
     else:
-        click.echo("\n".join(_lines(findings)))
+        click.echo("\n".join(lines_of(findings)))
     if not well:
         context.exit(ExitStatus.FAILED)
 
@@ -42,7 +42,8 @@ async def _examine(playbook_path: Path | None) -> tuple[Finding, ...]:
             await systems.close()
 
 
-def _lines(findings: Sequence[Finding]) -> list[str]:
+def lines_of(findings: Sequence[Finding]) -> list[str]:
+    """Both questions and what was found, for people."""
     lines = []
     for area in Area:
         mine = [finding for finding in findings if finding.area is area]

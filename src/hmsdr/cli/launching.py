@@ -132,7 +132,7 @@ async def _foresee(
     store = await open_store(playbook, reading=True)
     systems = Systems(playbook, store)
     try:
-        prepared = await prepare(playbook, systems, parameters, runbook=runbook)
+        prepared = await prepare(playbook, systems, parameters, runbook=runbook, events=await store.read())
         found = await foresee(prepared.plan, systems, installed())
     finally:
         await systems.close()

@@ -22,8 +22,9 @@ from hmsdr.playbook.findings import nearest
 
 COMMANDS = {
     "validate": ("hmsdr.cli.validate:validate", "Check a playbook."),
-    "plan": ("hmsdr.cli.failover:plan", "Show what a failover would do right now."),
+    "plan": ("hmsdr.cli.failover:plan", "Show what a failover or switchback would do."),
     "failover": ("hmsdr.cli.failover:failover", "Fail over from one region to the other."),
+    "switchback": ("hmsdr.cli.switchback:switchback", "Go home to a recovered region, share by share."),
     "declare": ("hmsdr.cli.declare:declare", "Say that a region is lost: leave it at once."),
     "incident": ("hmsdr.cli.incident:incident", "Declare incidents, and see them through."),
     "veto": ("hmsdr.cli.declare:veto", "Stop a failover that the controllers propose."),
@@ -32,7 +33,7 @@ COMMANDS = {
         "Are users served, and is the hospital protected?",
     ),
     "runbook": ("hmsdr.cli.runbook:runbook", "Show the shipped runbooks, as a person would do them by hand."),
-    "run": ("hmsdr.cli.run:run", "Start, list, show, resume, roll back, approve and abort runs."),
+    "run": ("hmsdr.cli.run:run", "Start, list, show, pause, resume, roll back, approve and abort runs."),
     "authority": ("hmsdr.cli.authority:authority", "Show who may write, and change it by the protocol."),
     "recover": ("hmsdr.cli.recover:recover", "Bring a lost region back as a standby region."),
     "follow": ("hmsdr.cli.follow:follow", "Make a region's database a standby of the one that writes."),
@@ -40,6 +41,7 @@ COMMANDS = {
         "hmsdr.cli.reconcile:reconcile",
         "What an old primary committed that the new one never saw.",
     ),
+    "compare": ("hmsdr.cli.compare:compare", "Are the data of both regions equal?"),
     "damage": ("hmsdr.cli.damage:damage", "Signs of damage at a region's database, and clearing them."),
     "backup": ("hmsdr.cli.backup:backup", "Make backups, list them, try them out, bring them back."),
     "agent": ("hmsdr.cli.agent:agent", "The agent beside a region's database."),

@@ -43,8 +43,14 @@ _MARKS = {
     StepState.PLANNED: "·",
 }
 
-ABORT = "run.abort_requested"
-_DOING = {"approval.given": "approving a step of", "approval.denied": "denying a step of", ABORT: "aborting"}
+ABORT, PAUSE, GO_ON = "run.abort_requested", "run.pause_requested", "run.pause_ended"
+_DOING = {
+    "approval.given": "approving a step of",
+    "approval.denied": "denying a step of",
+    ABORT: "aborting",
+    PAUSE: "pausing",
+    GO_ON: "going on with",
+}
 
 
 @click.group()
@@ -159,8 +165,13 @@ def rollback(
 @json_option
 @playbook_option
 def resume(name: str, as_json: bool, playbook_path: Path | None) -> None:
-    """Go on with RUN, whose runner died."""
+    """Go on with RUN, which was paused, or whose runner died."""
     path = find_playbook(playbook_path)
+    if (state := run_async(_state(path, name))).paused is not None and state.status is RunStatus.RUNNING:
+        run_async(_answer(path, name, GO_ON, "operator", {}))
+        if _at_work(path):
+            click.echo(f"{name} goes on")
+            return
     playbook = load(path)
     shown = Shown(as_json=as_json, target=playbook.thresholds.targets.rto)
     state = run_async(launch.resume(playbook, name, shown.watcher()))
@@ -206,6 +217,17 @@ def abort(name: str, reason: str, by: str, playbook_path: Path | None) -> None:
         click.echo(
             f"{name} is to stop, but its runner is gone: `hmsdr run resume {name}` undoes what was done"
         )
+
+
+@run.command()
+@click.argument("name", metavar="RUN")
+@click.option("--reason", required=True)
+@by_option
+@playbook_option
+def pause(name: str, reason: str, by: str, playbook_path: Path | None) -> None:
+    """Let RUN wait before its next step; users who are being moved stay where they are, and are watched."""
+    run_async(_answer(playbook_path, name, PAUSE, by, {"reason": reason}))
+    click.echo(f"{name} is asked to wait; `hmsdr run resume {name}` lets it go on")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -260,12 +282,14 @@ def _allowed(state: RunState, kind: str, step: str | None) -> None:
     doing = f"{_DOING[kind]} run {state.run}"
     if state.status is not RunStatus.RUNNING:
         raise RefusedError(doing, f"it has ended: {state.status}", "`hmsdr run list` shows what is running")
-    if kind == ABORT and state.irreversible:
+    if kind in (ABORT, PAUSE) and state.irreversible:
         raise RefusedError(
             doing,
             "it is past its point of no return: stopped there, nobody might write",
             f"Let it end, or `hmsdr run resume {state.run}`; then `hmsdr run rollback {state.run}` goes back",
         )
+    if kind == GO_ON and state.paused is None:
+        raise RefusedError(doing, "it is not paused any more", "`hmsdr run show` tells what it does")
     if step is not None:
         record = state.record(step)
         if record.state is not StepState.WAITING:

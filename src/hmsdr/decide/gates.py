@@ -24,12 +24,18 @@ class GateState(StrEnum):
 
 
 class GateName(StrEnum):
-    """The four prerequisites of the playbook."""
+    """The four prerequisites of the playbook, and those of switching back."""
 
     SECONDARY_HEALTHY = "secondary-healthy"
     REPLICATION_LAG = "replication-lag"
     BACKUPS_CURRENT = "backups-current"
     ROLLBACK_PLAN = "rollback-plan"
+    # Of switching back alone (SW-1); `hmsdr.decide.homegoing` judges them.
+    PRIMARY_STABLE = "primary-stable"
+    DATA_EQUAL = "data-equal"
+    STEPS_PLANNED = "steps-planned"
+    STAKEHOLDERS_TOLD = "stakeholders-told"
+    GUARD_SEES = "guard-sees"
 
 
 class RecoveryGate(StrEnum):

@@ -85,6 +85,16 @@ class Postgres:
         """Who streams from it."""
         return tuple(Follower(*row) for row in await self._rows(questions.REPLICATION, deadline))
 
+    async def write_lags(self, *, deadline: float) -> tuple[float | None, ...]:
+        """For each that streams from it: seconds for a record to get there and the word of it back; None while nothing is written."""
+        rows = await self._rows(questions.WRITE_LAGS, deadline)
+        return tuple(None if row[0] is None else float(row[0]) for row in rows)
+
+    async def epoch_since(self, *, deadline: float) -> tuple[datetime | None, datetime]:
+        """Since when it, a primary, writes under its newest epoch, and its clock; None where no agent ever noted one."""
+        since, now = await self._row(questions.EPOCH_SINCE, deadline)
+        return since, now
+
     async def slots(self, *, deadline: float) -> tuple[Slot, ...]:
         """Its replication slots."""
         return tuple(Slot(*row) for row in await self._rows(questions.SLOTS, deadline))

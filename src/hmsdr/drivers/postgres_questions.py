@@ -20,6 +20,13 @@ SELECT application_name, host(client_addr), state, sync_state, (sent_lsn - '0/0'
        extract(epoch FROM replay_lag)::float8
 FROM pg_stat_replication
 """
+WRITE_LAGS = """
+SELECT extract(epoch FROM write_lag)::float8 FROM pg_stat_replication WHERE state = 'streaming'
+"""
+EPOCH_SINCE = """
+SELECT (SELECT since FROM hmsdr_epoch WHERE instance = current_setting('cluster_name') AND epoch = (SELECT max(epoch) FROM hmsdr_epoch)),
+       clock_timestamp()
+"""
 SLOTS = """
 SELECT slot_name, slot_type, active, (restart_lsn - '0/0'::pg_lsn)::bigint, wal_status
 FROM pg_replication_slots ORDER BY slot_name

@@ -76,8 +76,12 @@ class Route53:
         records = await self._records(deadline)
         return _weights(records, self._traffic), _epoch(records, self._traffic)
 
-    async def shift(self, weights: Mapping[str, int], epoch: int, *, deadline: float) -> str | None:
+    async def shift(
+        self, weights: Mapping[str, int], epoch: int, *, deadline: float, mark: str = ""
+    ) -> str | None:
         """Give every set identifier of `weights` its weight, under `epoch`, in one batch.
+
+        A `mark` (a run and its step) is written beside the epoch: within one epoch, too, a delayed change cannot match again.
 
         Returns:
             The change's id, or None when all of it holds already.
@@ -93,7 +97,7 @@ class Route53:
         fresh = known is not None and asyncio.get_running_loop().time() - known[0] < _KNOWN_SECONDS
         records = known[1] if known is not None and fresh else await self._records(deadline)
         self._known = None
-        changes = _changes(records, self._traffic, weights, epoch, doing)
+        changes = _changes(records, self._traffic, weights, (epoch, mark), doing)
         if not changes:
             return None
         zone = await self._zone_id(max(0.1, ends - asyncio.get_running_loop().time()))
@@ -208,9 +212,14 @@ class Route53:
 
 
 def _changes(
-    records: list[dict[str, Any]], traffic: Traffic, weights: Mapping[str, int], epoch: int, doing: str
+    records: list[dict[str, Any]],
+    traffic: Traffic,
+    weights: Mapping[str, int],
+    stamp: tuple[int, str],
+    doing: str,
 ) -> list[dict[str, Any]]:
-    """The batch that leads from `records` to `weights` under `epoch`; empty when nothing differs."""
+    """The batch that leads from `records` to `weights` under `stamp` (epoch and mark); empty when nothing differs."""
+    epoch = stamp[0]
     recorded = _epoch(records, traffic)
     if recorded is not None and recorded > epoch:
         raise PermanentError(
@@ -237,18 +246,21 @@ def _changes(
                 {"Action": "DELETE", "ResourceRecordSet": old},
                 {"Action": "CREATE", "ResourceRecordSet": {**old, "Weight": weight}},
             ]
-    if recorded != epoch:
-        changes += _epoch_changes(records, traffic, epoch)
+    if recorded != epoch or (changes and stamp[1]):
+        changes += _epoch_changes(records, traffic, stamp)
     return changes
 
 
-def _epoch_changes(records: list[dict[str, Any]], traffic: Traffic, epoch: int) -> list[dict[str, Any]]:
+def _epoch_changes(
+    records: list[dict[str, Any]], traffic: Traffic, stamp: tuple[int, str]
+) -> list[dict[str, Any]]:
+    epoch, mark = stamp
     name = _dotted(traffic.epoch_record)
     new = {
         "Name": name,
         "Type": "TXT",
         "TTL": traffic.ttl,
-        "ResourceRecords": [{"Value": f'"epoch={epoch}"'}],
+        "ResourceRecords": [{"Value": f'"epoch={epoch} change={mark}"' if mark else f'"epoch={epoch}"'}],
     }
     old = [item for item in records if item["Name"] == name and item["Type"] == "TXT"]
     return [
@@ -272,7 +284,7 @@ def _weights(records: list[dict[str, Any]], traffic: Traffic) -> dict[str, Weigh
 def _epoch(records: list[dict[str, Any]], traffic: Traffic) -> int | None:
     for item in records:
         if item["Name"] == _dotted(traffic.epoch_record) and item["Type"] == "TXT":
-            text = str(item["ResourceRecords"][0]["Value"]).strip('"')
+            text = str(item["ResourceRecords"][0]["Value"]).strip('"').partition(" ")[0]
             key, _, number = text.partition("=")
             if key == "epoch" and number.isdigit():
                 return int(number)

@@ -28,6 +28,22 @@ THRESHOLDS = {
     "automation": {"veto": "5s", "cool_down": "60s"},
 }
 """The playbook's 5 minutes are 5 seconds here."""
+SWITCHBACK = {
+    "hold": "4s",
+    "patience": "60s",
+    "requests": 10,
+    "split_tolerance": 30,
+    "error_ratio": 0.02,
+    "error_rise": 0.02,
+    "latency_p50": "1s",
+    "latency_p95": "1800ms",
+    "latency_p99": "2s",
+    "latency_factor": 20.0,
+    "latency_floor": "1s",
+    "saturation": 1.5,
+    "stable_for": "5s",
+}
+"""Its 5 minutes are 4 seconds. A handful of clinics on a machine that does everything at once: shares and latencies scatter."""
 LEASE = "4s"
 WEBHOOKS = ("slack", "teams")
 
@@ -75,7 +91,8 @@ def _overlay(layout: Layout) -> dict[str, Any]:
             "access_key_id": key % "access-key-id",
             "secret_access_key": key % "secret-access-key",
         },
-        "prometheus": {"url": f"https://{layout.prometheus}"},
+        "prometheus": {"url": f"https://{layout.prometheus}", "fresh": "5s"},
+        "procedures": {"switchback": SWITCHBACK},
         "database": {"lease": LEASE, "integrity": {"every": "1m", "at_most": "20s"}},
         "backups": {
             "compression": "none",  # the lab's disk is near, and its processors are few

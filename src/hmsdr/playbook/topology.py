@@ -27,6 +27,7 @@ from hmsdr.playbook.names import (
     Workload,
 )
 
+MIB = 1 << 20
 Port = Annotated[int, Field(ge=1, le=65535)]
 _MOST_PODS = 2**31 - 1
 """Kubernetes takes no larger number of replicas."""
@@ -218,6 +219,32 @@ class Traffic(Section):
     """Certificate authority for the hospital's own endpoints; None means the system's store."""
 
 
+_REQUESTS = 'ingress_requests_total{region="$region",kind="user"'
+
+
+class Signals(Section):
+    """What users feel and how full a region is, in PromQL: ``$region`` and ``$window`` stand for what is asked about.
+
+    Each gives one number.
+    """
+
+    requests: str = f"sum(increase({_REQUESTS}}}[$window])) or vector(0)"
+    """Requests of users that the region answered within the window."""
+    errors: str = f'sum(increase({_REQUESTS},status=~"5.."}}[$window])) or vector(0)'
+    """Those of them that failed."""
+    latency: str = (
+        "histogram_quantile($quantile, sum by (le) "
+        '(rate(ingress_request_duration_seconds_bucket{region="$region"}[$window])))'
+    )
+    """Seconds within which ``$quantile`` of them were answered."""
+    saturation: str = 'max(rate(process_cpu_seconds_total{region="$region",job="services"}[$window]))'
+    """How full the fullest part of the region is; 1 is all there is."""
+    up: str = 'min(up{region="$region",job="ingress"})'
+    """1 while all that measures it there answers, 0 when something does not."""
+    measured: str = 'max(timestamp(up{region="$region",job="ingress"}))'
+    """When it was measured last, in unix seconds: what is older says nothing of now."""
+
+
 class Prometheus(Section):
     """Where Prometheus answers."""
 
@@ -225,6 +252,10 @@ class Prometheus(Section):
     """Base URL of its HTTP API."""
     region_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "region"
     """Label that names the region in its metrics."""
+    signals: Signals = Signals()
+    """What users feel, for switching back."""
+    fresh: Duration = timedelta(minutes=1)
+    """A measurement that is older, or of a time that is further away from ours, counts as none."""
     alerts_key: Secret | None = None
     """What Alertmanager shows as its bearer token to `hmsdr incident keep --listen`; unset, nothing listens."""
 
@@ -238,6 +269,17 @@ class IntegrityChecks(Section):
     """A check that takes longer is given up, and proves nothing."""
 
 
+class DataComparison(Section):
+    """How the data of both regions are compared (`hmsdr compare`)."""
+
+    rate: Annotated[int, Field(ge=MIB, le=MIB * MIB)] = 256 * MIB
+    """Bytes a second that are read of the primary, at most."""
+    jobs: Annotated[int, Field(ge=1, le=16)] = 2
+    """Chunks that are compared at a time, each with a session on both sides."""
+    at_most: Duration = timedelta(hours=12)
+    """A comparison that takes longer is given up."""
+
+
 class DatabasePolicy(Section):
     """What is promised about the database."""
 
@@ -249,6 +291,8 @@ class DatabasePolicy(Section):
     """Largest difference of two clocks' rates, as a fraction (SAFETY, assumptions)."""
     integrity: IntegrityChecks = IntegrityChecks()
     """When the data are checked for damage."""
+    comparison: DataComparison = DataComparison()
+    """How the data of both regions are compared."""
     failover_without_fencing_proof: bool = False
     """Fail over although nobody proved the old primary dead. Off by default; every use is logged."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
+from hmsdr.drivers.errors import PermanentError
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.systems import Systems
@@ -55,6 +56,22 @@ def agent_key(region: str) -> str:
     return f"$HMSDR_AGENT_KEY_{region.upper().replace('-', '_')}"
 
 
+class GoBackError(PermanentError):
+    """An action found that the run must be taken back, whatever the step's policy says of other failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What people ask of a run while a step of it is under way, in their words; None: nothing."""
+
+    to_stop: str | None = None
+    to_pause: str | None = None
+
+
+async def _nothing_asked() -> Asked:
+    return Asked()
+
+
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """What an action may use: the systems, the run's id, how long is left, and a way to show progress."""
@@ -64,6 +81,10 @@ class StepContext:
     ends_at: float
     """Event-loop time at which this attempt's deadline passes."""
     progress: Callable[[str], None]
+    asked: Callable[[], Awaitable[Asked]] = _nothing_asked
+    """What people ask of the run now: for a step that takes long, and can be stopped in its midst."""
+    earlier: Callable[[str], Mapping[str, Any]] = field(default=lambda _action: {})
+    """What the last step of the run with this action, of those that have succeeded, gave; empty when there is none."""
 
     def remaining(self, at_most: float = float("inf")) -> float:
         """Seconds left before the deadline, at least one millisecond and not more than `at_most`."""

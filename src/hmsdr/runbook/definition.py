@@ -40,6 +40,7 @@ SHIPPED = (
     "service-failover",
     "region-recovery",
     "hand-back",
+    "switchback",
 )
 
 
@@ -69,6 +70,8 @@ class StepDefinition(Model):
     on_failure: OnFailure = "stop"
     approval: Approval | None = None
     point_of_no_return: bool = False
+    settles: bool = False
+    """Behind it the run may be stopped and taken back again, up to here, although a point of no return lies before it."""
 
 
 class Together(Model):
@@ -96,6 +99,9 @@ class StageDefinition(Model):
     title: str
     after: tuple[Name, ...] | None = None
     """Stages to wait for; None means the one written before."""
+    for_each: Literal["share"] | None = None
+    """Becomes one stage for each share of the playbook's switching back that is still to come, one after the other; ``${share}`` is
+    the home region's share in per cent, ``${before}`` the one before it."""
     steps: Annotated[tuple[Item, ...], Field(min_length=1)]
 
 

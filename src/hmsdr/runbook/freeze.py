@@ -7,7 +7,7 @@ resolved is refused here, before anything runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,6 +33,7 @@ def freeze(
     mode: Mode,
     epoch: int,
     users: str | None = None,
+    share: int = 0,
 ) -> Plan:
     """The plan.
 
@@ -44,6 +45,7 @@ def freeze(
         mode: which of its steps are meant.
         epoch: the present one.
         users: the region that users are sent to, ``${users}``; None when that is not known: then the home region.
+        share: of users, in per cent, who are sent to the region ``to`` already: what has been reached is not gone through again.
 
     Raises:
         RefusedError: a parameter is missing, unknown, or names no region or service of the playbook.
@@ -66,11 +68,7 @@ def freeze(
     resolver = _Resolver(runbook, playbook, catalogue, values=values, mode=mode, findings=findings)
     title = resolver.text(("title",), definition.title)
     purpose = resolver.text(("purpose",), definition.purpose)
-    stages = []
-    previous: tuple[str, ...] = ()
-    for number, stage in enumerate(definition.stages):
-        stages.append(resolver.stage(("stages", number), stage, previous))
-        previous = (stage.stage,)
+    stages = resolver.stages(_shares(playbook, share))
     rollback = definition.rollback and Rollback(
         runbook=definition.rollback.runbook,
         parameters={
@@ -91,6 +89,13 @@ def freeze(
         stages=tuple(_without_empty(stages)),
         rollback=rollback,
     )
+
+
+def _shares(playbook: Playbook, reached: int) -> list[tuple[int, int]]:
+    """The shares that are still to come, each with the one before it; the last one is there to be watched in any case."""
+    shares = playbook.procedures.switchback.home_shares
+    wanted = [each for each in shares if each > reached] or [shares[-1]]
+    return list(zip(wanted, [reached, *wanted], strict=False))
 
 
 def _regions(playbook: Playbook, parameters: Mapping[str, str], users: str) -> dict[str, str]:
@@ -187,8 +192,41 @@ class _Resolver:
         self._mode = mode
         self._findings = findings
 
-    def stage(self, keys: Keys, stage: StageDefinition, previous: tuple[str, ...]) -> PlannedStage:
-        """One stage."""
+    def stages(self, shares: Sequence[tuple[int, int]]) -> list[PlannedStage]:
+        """All of them; who waits for what became several stages waits for the last of those."""
+        found: list[PlannedStage] = []
+        last: dict[str, str] = {}
+        for number, stage in enumerate(self._runbook.definition.stages):
+            previous: tuple[str, ...] = (found[-1].name,) if found else ()
+            if stage.after is not None:
+                previous = tuple(last[name] for name in stage.after)
+            found += self._stages(("stages", number), stage, previous, shares)
+            last[stage.stage] = found[-1].name
+        return found
+
+    def _stages(
+        self, keys: Keys, stage: StageDefinition, previous: tuple[str, ...], shares: Sequence[tuple[int, int]]
+    ) -> list[PlannedStage]:
+        """One stage, or one for each share."""
+        if stage.for_each is None:
+            return [self._stage(keys, stage, stage.stage, previous)]
+        found = []
+        for share, before in shares:
+            inner = _Resolver(
+                self._runbook,
+                self._playbook,
+                self._catalogue,
+                values={**self._values, "share": share, "before": before},
+                mode=self._mode,
+                findings=self._findings,
+            )
+            found.append(inner._stage(keys, stage, f"{stage.stage}-{share}", previous))
+            previous = (found[-1].name,)
+        return found
+
+    def _stage(
+        self, keys: Keys, stage: StageDefinition, name: str, previous: tuple[str, ...]
+    ) -> PlannedStage:
         groups = []
         for index, item in enumerate(stage.steps):
             at = (*keys, "steps", index)
@@ -200,14 +238,14 @@ class _Resolver:
                 planned
                 for where, step in written
                 if step.when in (None, self._mode)
-                for planned in self._steps(where, stage.stage, step)
+                for planned in self._steps(where, name, step)
             )
             if group:
                 groups.append(group)
         return PlannedStage(
-            name=stage.stage,
+            name=name,
             title=self.text((*keys, "title"), stage.title),
-            after=previous if stage.after is None else stage.after,
+            after=previous,
             groups=tuple(groups),
         )
 
@@ -283,6 +321,7 @@ class _Resolver:
                 on_failure=step.on_failure,
                 approval=step.approval,
                 point_of_no_return=step.point_of_no_return,
+                settles=step.settles,
             )
         ]
 

@@ -23,6 +23,7 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import freeze
+from hmsdr.runbook.homecoming import WEIGH, home_gates, share_reached
 from hmsdr.runbook.observe import cache_mode_of, mode_of, observations, rest_mode_of, sent_to
 from hmsdr.runbook.outage_clock import SEEN_AT
 from hmsdr.runbook.place import runners_place
@@ -30,6 +31,7 @@ from hmsdr.runbook.plan import Mode, Plan
 from hmsdr.runbook.runner import Runner
 from hmsdr.runbook.state import RunState, RunStatus, fold
 from hmsdr.runbook.systems import Systems
+from hmsdr.runbook.wayback import refuse_way_back, way_back
 
 REGIONAL, HAND_BACK = "regional-failover", "hand-back"
 GRANT = "authority.grant"
@@ -76,10 +78,12 @@ async def prepare(
     parameters: Mapping[str, str],
     *,
     runbook: str = REGIONAL,
+    events: Sequence[Event] = (),
 ) -> Prepared:
     """Observe, judge the gates, freeze the plan. Changes nothing.
 
-    Gates are those of FM-1; a runbook that moves no right to write has none.
+    Gates are those of FM-1; going home has more (SW-1), some of which are about `events`, the log's. A runbook that moves no right
+    to write has none.
 
     Raises:
         RefusedError: no such runbook or region, or failing over to itself, or the wrong way round.
@@ -89,15 +93,20 @@ async def prepare(
     catalogue = installed()
 
     users: str | None = None
+    share = 0
 
     def frozen(mode: Mode, epoch: int) -> Plan:
-        return freeze(found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users)
+        return freeze(
+            found, playbook, catalogue, parameters, mode=mode, epoch=epoch, users=users, share=share
+        )
 
     # Frozen once before anything is asked, so that wrong names are refused at once.
     plan = frozen("unplanned", record.epoch)
-    _refuse_way_back(plan, playbook)
+    refuse_way_back(plan, playbook)
     if found.mentions("users", "idle", "role"):
         users = next(iter(await sent_to(systems)), _region_of(playbook, record.holder))
+    if found.mentions("share"):
+        share = await share_reached(systems, parameters["to"])
     actions = {step.action for step in plan.steps()}
     if GRANT not in actions:
         alone = PROMOTE_CACHE in actions and parameters.get("from") in playbook.regions
@@ -119,11 +128,13 @@ async def prepare(
         systems,
         source,
         target,
-        _way_back(plan),
-        serves=planned and not plan.granted and SHIFT in actions,
+        way_back(plan),
+        serves=planned and not plan.granted and bool(actions & {SHIFT, WEIGH}),
         cache=planned and PROMOTE_CACHE in actions,
     )
     gates = evaluate(seen, playbook.thresholds.gates)
+    if WEIGH in actions:
+        gates += await home_gates(systems, plan, events)
     return Prepared(plan, gates, _source_seen_at(seen.lag) if plan.mode == "unplanned" else None)
 
 
@@ -174,28 +185,6 @@ def _region_of(playbook: Playbook, holder: Holder | None) -> str | None:
         if holder and region.postgres.instance == holder.instance
     )
     return next(held, None)
-
-
-def _refuse_way_back(plan: Plan, playbook: Playbook) -> None:
-    """A rollback plan that cannot be made is none.
-
-    Raises:
-        RefusedError: it names a runbook, a region or a parameter that is not there.
-    """
-    if plan.rollback is not None:
-        back = definition.load(definition.find(plan.rollback.runbook))
-        freeze(back, playbook, installed(), plan.rollback.parameters, mode="unplanned", epoch=plan.epoch)
-
-
-def _way_back(plan: Plan) -> str | None:
-    if plan.rollback is None:
-        return None
-    back = plan.rollback.parameters
-    where = f"from {back['from']} to {back['to']}" if {"from", "to"} <= back.keys() else ""
-    first = ""
-    if plan.mode == "unplanned" and "to" in back:
-        first = f", once {back['to']} follows again (`hmsdr follow {back['to']}`)"
-    return f"{plan.rollback.runbook} {where}{first}; before the right is taken away, undo of each step"
 
 
 async def launch(
@@ -276,8 +265,9 @@ async def begin(
         RefusedError: as for `launch`, or the epoch is another one now.
         StoreError: as for `launch`.
     """
-    refuse_unfinished(await store.read())
-    prepared = await prepare(systems.playbook, systems, parameters, runbook=runbook)
+    events = await store.read()
+    refuse_unfinished(events)
+    prepared = await prepare(systems.playbook, systems, parameters, runbook=runbook, events=events)
     if epoch is not None and prepared.plan.epoch != epoch:
         raise RefusedError(
             "starting the run",

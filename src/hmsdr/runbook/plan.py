@@ -38,6 +38,8 @@ class PlannedStep(Model):
     on_failure: OnFailure
     approval: Approval | None = None
     point_of_no_return: bool = False
+    settles: bool = False
+    """Once it has succeeded, what lies behind a point of no return is whole: the run may be stopped again, and taken back up to here."""
 
 
 class PlannedStage(Model):

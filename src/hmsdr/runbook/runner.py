@@ -14,7 +14,7 @@ from typing import Any
 from hmsdr.drivers.errors import PermanentError
 from hmsdr.errors import FailedError, HmsdrError, RefusedError
 from hmsdr.log.store import EventLog, StoreError
-from hmsdr.runbook.action import Action, Check, StepContext, UndoableAction
+from hmsdr.runbook.action import Action, Asked, Check, GoBackError, StepContext, UndoableAction
 from hmsdr.runbook.catalogue import Catalogue
 from hmsdr.runbook.journal import Journal
 from hmsdr.runbook.plan import Plan, PlannedStage, PlannedStep
@@ -24,6 +24,9 @@ from hmsdr.runbook.systems import Systems
 _VERIFY_FIRST_PAUSE = 0.004
 _VERIFY_LONGEST_PAUSE = 0.25
 _FOLLOW_PAUSE = 0.2
+PAUSED_AT_MOST_SECONDS = 24 * 3600.0
+"""A run that is paused for longer ends, and leaves everything as it is."""
+_GO_BACK = "go_back"
 
 
 class _StopRun(Exception):  # noqa: N818 - control flow between stages, never seen outside
@@ -131,31 +134,57 @@ class Runner:
             return
         if record.state is StepState.FAILED and record.attempt >= step.attempts:
             # The run was interrupted after the last attempt failed: its policy still stands.
-            self._after_failure(step)
+            self._after_failure(step, go_back=bool((record.error or {}).get(_GO_BACK)))
             return
         action = self._catalogue.get(step.action)
         if step.approval is not None and record.approved is not True and not await self._approved(step):
             self._after_failure(step)
             return
         for attempt in range(record.attempt + 1, max(step.attempts, record.attempt + 1) + 1):
-            await self._stop_if_aborted()
+            await self._heed(step)
             if await self._attempt(step, action, attempt):
                 return
             if attempt < step.attempts:
                 await asyncio.sleep(step.backoff.total_seconds() * 2 ** (attempt - 1))
         self._after_failure(step)
 
-    def _after_failure(self, step: PlannedStep) -> None:
+    def _after_failure(self, step: PlannedStep, *, go_back: bool = False) -> None:
+        if go_back:
+            raise _StopRun(rollback=True)
         if step.on_failure != "continue":
             raise _StopRun(rollback=step.on_failure == "rollback")
 
-    async def _stop_if_aborted(self) -> None:
-        # Behind the point of no return going on is the shortest way to a hospital that can write: nobody is asked.
-        if self._journal.state.irreversible:
-            return
+    async def _heed(self, step: PlannedStep) -> None:
+        """Wait while somebody asks the run to pause, and stop it when somebody asks for that."""
+        ends = asyncio.get_running_loop().time() + PAUSED_AT_MOST_SECONDS
+        while not self._journal.state.irreversible:
+            # Behind the point of no return going on is the shortest way to a hospital that can write: nobody is asked.
+            state = await self._journal.follow()
+            if state.irreversible:
+                return
+            if state.abort_requested is not None:
+                raise _StopRun(rollback=True)
+            if state.paused is None:
+                return
+            if asyncio.get_running_loop().time() > ends:
+                raise _StopRun(rollback=False)
+            self._waiting(
+                step.key, f"somebody to let it go on (`hmsdr run resume`); paused by {state.paused}"
+            )
+            await asyncio.sleep(_FOLLOW_PAUSE)
+
+    async def _asked(self) -> Asked:
         state = await self._journal.follow()
-        if state.abort_requested is not None and not state.irreversible:
-            raise _StopRun(rollback=True)
+        return Asked(state.abort_requested, state.paused)
+
+    def _earlier(self, action: str) -> Mapping[str, Any]:
+        state = self._journal.state
+        done = [
+            state.record(step.key)
+            for step in state.plan.steps()
+            if step.action == action and state.record(step.key).state is StepState.SUCCEEDED
+        ]
+        return done[-1].output if done else {}
 
     async def _approved(self, step: PlannedStep) -> bool:
         """Wait for the approval, however often this process is replaced meanwhile."""
@@ -212,7 +241,7 @@ class Runner:
         except HmsdrError as error:
             await self._fail(step, error)
             if isinstance(error, PermanentError | RefusedError):
-                self._after_failure(step)
+                self._after_failure(step, go_back=isinstance(error, GoBackError))
                 # A permanent refusal with `continue`: the step is over, further attempts cannot help.
                 return True
             return False
@@ -248,14 +277,19 @@ class Runner:
         await self._journal.write(
             "step.failed",
             step=step.key,
-            error={"doing": error.doing, "found": error.found, "remedy": error.remedy},
+            error={
+                "doing": error.doing,
+                "found": error.found,
+                "remedy": error.remedy,
+                **({_GO_BACK: "yes"} if isinstance(error, GoBackError) else {}),
+            },
         )
 
     async def _roll_back(self) -> bool:
         """Undo what was done, last first. True when all of it was."""
         steps = [
             step
-            for step in reversed(list(self._journal.state.plan.steps()))
+            for step in reversed(self._journal.state.since_settled())
             if self._journal.state.record(step.key).state
             in (StepState.SUCCEEDED, StepState.STARTED, StepState.FAILED, StepState.UNDO_STARTED)
             # That its goal was found to hold says nothing: an attempt that was killed may have reached it.
@@ -293,6 +327,8 @@ class Runner:
             run=self._journal.run,
             ends_at=ends_at,
             progress=lambda text: self._waiting(step.key, text),
+            asked=self._asked,
+            earlier=self._earlier,
         )
 
     def _waiting(self, step: str, text: str) -> None:

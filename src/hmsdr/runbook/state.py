@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from hmsdr.log.events import Event
-from hmsdr.runbook.plan import Plan
+from hmsdr.runbook.plan import Plan, PlannedStep
 
 
 class StepState(StrEnum):
@@ -69,6 +69,9 @@ _ENDS: Mapping[str, RunStatus] = {
 }
 
 
+_ASKED = frozenset({"run.abort_requested", "run.pause_requested", "run.pause_ended"})
+
+
 class IllegalOrderError(ValueError):
     """The events of a run are not in an order that a runner writes."""
 
@@ -117,6 +120,8 @@ class RunState:
     stages: Mapping[str, StageRecord]
     ended_at: datetime | None = None
     abort_requested: str | None = None
+    paused: str | None = None
+    """Who asked it to wait, and why; None when nobody does."""
     last_seq: int = 0
 
     def record(self, key: str) -> StepRecord:
@@ -125,11 +130,21 @@ class RunState:
 
     @property
     def irreversible(self) -> bool:
-        """A step marked as the point of no return was at least started: a rollback is a run of its own."""
+        """Behind a point of no return, and not yet where the run is whole again: it can neither be stopped nor taken back."""
         return any(
             step.point_of_no_return and self.record(step.key).state is not StepState.PLANNED
-            for step in self.plan.steps()
+            for step in self.since_settled()
         )
+
+    def since_settled(self) -> tuple[PlannedStep, ...]:
+        """The steps, in order, behind the last one that settles and has succeeded: all that a rollback may take back."""
+        steps = tuple(self.plan.steps())
+        done = [
+            number
+            for number, step in enumerate(steps)
+            if step.settles and self.record(step.key).state is StepState.SUCCEEDED
+        ]
+        return steps[done[-1] + 1 :] if done else steps
 
 
 def fold(events: Iterable[Event]) -> RunState | None:
@@ -172,13 +187,21 @@ def apply(state: RunState | None, event: Event) -> RunState:
     state = replace(state, last_seq=event.seq)
     if event.kind in _ENDS:
         return replace(state, status=_ENDS[event.kind], ended_at=event.at)
-    if event.kind == "run.abort_requested":
-        return replace(state, abort_requested=str(event.data["reason"]))
+    if event.kind in _ASKED:
+        return _apply_asked(state, event)
     if event.kind.startswith("stage."):
         return _apply_stage(state, event)
     if event.kind in _STEP_MOVES:
         return _apply_step(state, event)
     return state
+
+
+def _apply_asked(state: RunState, event: Event) -> RunState:
+    """What people ask of a run."""
+    if event.kind == "run.abort_requested":
+        return replace(state, abort_requested=str(event.data["reason"]))
+    asks = event.kind == "run.pause_requested"
+    return replace(state, paused=f"{event.actor}: {event.data['reason']}" if asks else None)
 
 
 def _apply_stage(state: RunState, event: Event) -> RunState:

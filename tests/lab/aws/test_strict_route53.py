@@ -169,6 +169,30 @@ async def test_of_two_shifts_at_once_one_wins_and_the_other_is_told(layout: Layo
         assert isinstance(error, TemporaryError | PermanentError)
 
 
+@pytest.mark.req("SW-2")
+async def test_within_one_epoch_a_delayed_share_cannot_match_again(layout: Layout, driver: Route53) -> None:
+    epoch = await driver.epoch(deadline=10) or 1
+
+    async def share(made: Route53, home: int, mark: str) -> None:
+        change = await made.shift({"us-east-1": 100 - home, "us-west-2": home}, epoch, deadline=10, mark=mark)
+        assert change is not None
+        await made.wait_insync(change, deadline=10)
+
+    await share(driver, 20, "run-1/20")
+    late = Route53(aws(layout), TRAFFIC)
+    try:
+        assert (await late.carried(deadline=10))[1] == epoch
+        await share(driver, 40, "run-1/40")
+        await share(driver, 0, "run-1/back-from-40")
+        await share(driver, 20, "run-2/20")  # the same weights, and the same epoch, as the late one knows
+        with pytest.raises(TemporaryError, match="Somebody else changed them"):
+            await share(late, 40, "run-1/40")
+    finally:
+        await late.close()
+    weights = await driver.weights(deadline=10)
+    assert weights["us-west-2"].weight == 20
+
+
 async def test_throttling_is_waited_out(layout: Layout, driver: Route53) -> None:
     request = urllib.request.Request(
         f"http://{layout.aws}/__lab/faults", data=json.dumps({"throttle": 3}).encode(), method="POST"

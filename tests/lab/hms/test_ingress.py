@@ -38,7 +38,9 @@ async def test_each_service_is_reached_by_its_path_over_http_and_https(
         assert (await hospital.get(front.url(EAST) + path))[0] == 404
     async with hospital.session.get(f"{front.url(EAST)}/metrics") as page:
         text = await page.text()
-    assert 'ingress_requests_total{method="POST",service="patient-service",status="201"} 1.0' in text
+    assert (
+        'ingress_requests_total{kind="user",method="POST",service="patient-service",status="201"} 1.0' in text
+    )
 
 
 async def test_a_request_goes_to_the_next_pod_when_one_refuses_and_none_is_a_clear_503(

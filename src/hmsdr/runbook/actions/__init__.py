@@ -24,6 +24,7 @@ from hmsdr.runbook.actions.kubernetes import (
 from hmsdr.runbook.actions.monitoring import AlertsConfigured, RegionWatched
 from hmsdr.runbook.actions.notification import NotifyTeam
 from hmsdr.runbook.actions.recovering import RecoverDatabase, SlotReady
+from hmsdr.runbook.actions.shifting import TrafficBaseline, WatchTraffic, WeighTraffic
 from hmsdr.runbook.actions.traffic import RecordsReady, ServiceAnswers, ShiftTraffic
 
 BUILT_IN: tuple[Action[Any], ...] = (
@@ -47,6 +48,9 @@ BUILT_IN: tuple[Action[Any], ...] = (
     ShiftTraffic(),
     RecordsReady(),
     ServiceAnswers(),
+    TrafficBaseline(),
+    WeighTraffic(),
+    WatchTraffic(),
     RegionWatched(),
     AlertsConfigured(),
     NotifyTeam(),

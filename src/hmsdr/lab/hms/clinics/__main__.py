@@ -91,9 +91,12 @@ class Clinics:
 
 async def _work(lab: Path, path: Path, rate: float, clients: int, seed: int | None) -> None:
     layout, trust = _lab(lab)
-    names = Names(layout.dns)
     port = next(iter(layout.regions.values())).ingress_https.port
-    clinics = [Clinic(f"https://{PUBLIC_NAME}:{port}", names, trust) for _ in range(clients)]
+    clinics = [
+        # Each has a resolver of its own, as clinics do: a share of users moves, and not all of them now and then.
+        Clinic(f"https://{PUBLIC_NAME}:{port}", Names(layout.dns), trust)
+        for _ in range(clients)
+    ]
     ledger = Ledger(path)
     working = asyncio.create_task(_open_hours(clinics, ledger, Workload(seed), rate))
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ class Metrics:
         self._requests = Counter(
             "ingress_requests_total",
             "Requests answered",
-            ("service", "method", "status"),
+            ("service", "method", "status", "kind"),
             registry=self._registry,
         )
         self._seconds = Histogram(
@@ -33,9 +33,12 @@ class Metrics:
             registry=self._registry,
         )
 
-    def request(self, service: str, method: str, status: int, seconds: float) -> None:
-        """One request was answered."""
-        self._requests.labels(service, method, str(status)).inc()
+    def request(
+        self, service: str, method: str, status: int, seconds: float, *, health: bool = False
+    ) -> None:
+        """One request was answered; one that only asks how the service is says nothing of where users go."""
+        kind = "health" if health else "user"
+        self._requests.labels(service, method, str(status), kind).inc()
         self._seconds.labels(service).observe(seconds)
 
     def retry(self, service: str) -> None:

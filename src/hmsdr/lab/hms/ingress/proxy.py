@@ -111,7 +111,13 @@ class Ingress:
             response = web.Response(
                 status=answer.status, body=answer.body, headers=_forwarded(answer.headers)
             )
-        self._metrics.request(service or "unknown", request.method, response.status, time.monotonic() - began)
+        self._metrics.request(
+            service or "unknown",
+            request.method,
+            response.status,
+            time.monotonic() - began,
+            health=request.path.endswith("/health"),
+        )
         return response
 
     async def _ask(
