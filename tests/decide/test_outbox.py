@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casebook import START, Log
-from hmsdr.decide.outbox import A_MINUTE, PAUSES, UNHEARD, Attempt, Outbox, failing, fold, kind_of, ready
+from hmsdr.decide.outbox import PAUSES, UNHEARD, Attempt, Outbox, failing, fold, kind_of, ready
+from hmsdr.playbook.people import Rates
 
 SLACK, TEAMS = "slack:#incident-response", "teams:Incident Response"
 
@@ -114,10 +116,34 @@ def test_no_channel_is_asked_for_more_than_it_takes_in_a_minute() -> None:
             settled(log, each, "sent")
             sent += 1
         log.later(seconds=1)
-    assert sent == A_MINUTE["slack"]
+    assert sent == Rates().slack
     log.later(minutes=1)
     assert len(ready(box(log), log.now)) == 50
     assert kind_of(SLACK) == "slack"
+
+
+@pytest.mark.req("CM-1")
+def test_the_playbook_says_how_much_each_kind_of_channel_takes() -> None:
+    log = Log()
+    for number in range(12):
+        queued(log, f"s{number}", channels=(SLACK,))
+        queued(log, f"p{number}", channels=("pager:night",))
+    rates = Rates(slack=5, others=2)
+
+    def step() -> dict[str, int]:
+        took = Counter[str]()
+        for each in ready(box(log), log.now, rates=rates):
+            sending(log, each)
+            settled(log, each, "sent")
+            took[kind_of(each.channel)] += 1
+        return dict(took)
+
+    assert step() == {"slack": 5, "pager": 2}
+    log.later(seconds=59)
+    assert step() == {}
+    log.later(seconds=1)
+    assert step() == {"slack": 5, "pager": 2}
+    assert len(box(log).recent) == 7, "sendings of earlier minutes are kept for ever"
 
 
 steps = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2), st.integers(0, 10**6)), max_size=15)

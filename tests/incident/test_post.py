@@ -178,6 +178,48 @@ async def test_a_channel_that_nobody_has_set_up_is_said_and_nothing_is_lost(hosp
     assert (failed.data["found"], failed.data["permanent"]) == ("no endpoint for pager", True)
 
 
+def letters(channel: str, count: int) -> list[NewEvent]:
+    data = {
+        "channels": [channel],
+        "need": 3,
+        "subject": "s",
+        "body": "b",
+        "word": "call",
+        "incident": "INC-1",
+    }
+    return [NewEvent(QUEUED, f"{channel}/{number}", "test", data) for number in range(count)]
+
+
+@pytest.mark.req("CM-1")
+async def test_a_long_list_goes_lot_after_lot_without_a_pause(hospital, store) -> None:
+    keep = keeper(hospital, store)
+    await add(store, *letters("email:wards", 2 * keep.post.at_once + 20))
+    stop, said = asyncio.Event(), list[str]()
+    running = asyncio.create_task(keep.run(stop, 600.0, said.append))
+    try:
+        async with asyncio.timeout(30):
+            while len(hospital.got) < 2 * keep.post.at_once + 20:
+                await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await running
+    assert set(hospital.arrived().values()) == {1}
+    assert said == []
+
+
+@pytest.mark.req("CM-1")
+async def test_no_more_leaves_in_a_minute_than_the_playbook_says(hospital, store) -> None:
+    hospital.file.write_text(
+        hospital.file.read_text().replace("channels: {", "channels: {rates: {slack: 3}, ", 1)
+    )
+    hospital.playbook = load(hospital.file, environ=hospital.environment)
+    await add(store, *letters("slack:#incident-response", 10))
+    keep = keeper(hospital, store)
+    assert [await keep.post.deliver() for _ in range(3)] == [3, 0, 0]
+    assert len(hospital.got) == 3
+    assert len((await keep.post.outbox()).waiting) == 7
+
+
 @pytest.mark.req("CM-2", "CM-4")
 async def test_what_does_not_fit_is_refused_and_what_was_said_by_hand_counts(hospital, store) -> None:
     keep = keeper(hospital, store)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hmsdr.decide.signals import Recorded
+from hmsdr.playbook.people import Rates
 
 QUEUED, SENDING, SENT, FAILED = "message.queued", "message.sending", "message.sent", "message.failed"
 _KINDS = frozenset({QUEUED, SENDING, SENT, FAILED})
@@ -23,9 +24,6 @@ PAUSES = tuple(timedelta(seconds=each) for each in (2, 5, 15, 30, 60))
 """Before a channel that did not take a message is asked again."""
 UNHEARD = timedelta(seconds=60)
 """A sender of whom nothing is heard for so long has died; longer than any sending may take."""
-A_MINUTE: Mapping[str, int] = {"slack": 60, "teams": 60, "sms": 60, "phone": 30, "email": 600}
-"""Messages that a kind of channel takes in a minute, before it begins to refuse them; any other, `OTHERS`."""
-OTHERS = 60
 _MINUTE = timedelta(minutes=1)
 
 
@@ -108,7 +106,6 @@ def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
         channel = str(event.data.get("channel", ""))
         if event.kind == SENDING:
             waiting[parcel.key] = _sending(parcel, channel, event.at)
-            recent = [each for each in recent if event.at - each[1] < _MINUTE]
             recent.append((kind_of(channel), event.at))
         elif event.kind == FAILED:
             waiting[parcel.key] = _failed(parcel, channel, event)
@@ -117,10 +114,20 @@ def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
             done[parcel.key] = Delivered(
                 event.at, channel, parcel.doubtful, parcel.queued_at, parcel.word, parcel.audience, parcel.incident
             )  # fmt: skip
-    return Outbox(seq, waiting, done, tuple(recent))
+    # Once for all events: at thousands a minute, once for each would take longer than sending them.
+    last = max((at for _, at in recent), default=None)
+    return Outbox(
+        seq, waiting, done, tuple(each for each in recent if last is None or last - each[1] < _MINUTE)
+    )
 
 
-def ready(outbox: Outbox, now: datetime, most: int = 50, unheard: timedelta = UNHEARD) -> list[Attempt]:
+def ready(
+    outbox: Outbox,
+    now: datetime,
+    most: int = 50,
+    unheard: timedelta = UNHEARD,
+    rates: Rates = Rates(),  # noqa: B008 - frozen
+) -> list[Attempt]:
     """What is to be sent now, most needed first; what a channel's rate forbids waits.
 
     Args:
@@ -128,6 +135,7 @@ def ready(outbox: Outbox, now: datetime, most: int = 50, unheard: timedelta = UN
         now: the time.
         most: at most so many.
         unheard: a sender of whom nothing is heard for so long has died.
+        rates: messages that a kind of channel takes in a minute.
     """
     used = Counter(kind for kind, at in outbox.recent if now - at < _MINUTE)
     found: list[Attempt] = []
@@ -138,7 +146,7 @@ def ready(outbox: Outbox, now: datetime, most: int = 50, unheard: timedelta = UN
         if channel is None:
             continue
         kind = kind_of(channel)
-        if used[kind] >= A_MINUTE.get(kind, OTHERS):
+        if used[kind] >= rates.of(kind):
             continue
         used[kind] += 1
         found.append(Attempt(parcel.key, channel, sum(parcel.tried.values()) + 1))

@@ -79,13 +79,17 @@ class Keeper:
         """Round after round until `stop`; no error of a round ends it, each new one is reported."""
         said = ""
         while not stop.is_set():
+            more = False
             try:
-                await self.round()
+                more = (await self.round())["sent"] >= self.post.at_once
                 said = ""
             except HmsdrError as error:
                 if str(error) != said:
                     said = str(error)
                     report(said)
+            if more:
+                # Others may be waiting behind so many: a pause after each lot would be most of a long list's time.
+                continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), interval)
 

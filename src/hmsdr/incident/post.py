@@ -60,7 +60,7 @@ class Post:
         self._playbook = playbook
         self._log = log
         self._name = name
-        self._at_once, self._unheard = at_once, unheard
+        self.at_once, self._unheard = at_once, unheard
         self._outbox = Outbox()
 
     async def outbox(self) -> Outbox:
@@ -101,7 +101,8 @@ class Post:
         return len(mine)
 
     async def _ready(self) -> list[Attempt]:
-        return ready(await self.outbox(), datetime.now(UTC), self._at_once, self._unheard)
+        rates = self._playbook.channels.rates
+        return ready(await self.outbox(), datetime.now(UTC), self.at_once, self._unheard, rates)
 
     async def _send(self, attempt: Attempt) -> _Result:
         parcel = self._outbox.waiting[attempt.key]

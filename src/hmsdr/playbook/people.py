@@ -93,6 +93,30 @@ class Cadence(Section):
     """Resolution notice after resolving, at the latest."""
 
 
+PerMinute = Annotated[int, Field(ge=1, le=60_000)]
+
+
+class Rates(Section):
+    """Messages that are sent in a minute, at most, on each kind of channel, before it begins to refuse them (CM-1)."""
+
+    slack: PerMinute = 60
+    """Slack's webhooks take about one a second, and answer 429 to more."""
+    teams: PerMinute = 60
+    """Microsoft Teams."""
+    sms: PerMinute = 60
+    """Text messages: one a second is what a plain number may send."""
+    phone: PerMinute = 30
+    """Calls."""
+    email: PerMinute = 600
+    """Mail: what your server takes from one sender."""
+    others: PerMinute = 60
+    """Each other kind of channel."""
+
+    def of(self, kind: str) -> int:
+        """Messages a minute on channels of `kind`, such as ``slack``."""
+        return int(getattr(self, kind)) if kind in type(self).model_fields else self.others
+
+
 class InternalChannels(Section):
     """Internal channels in order of preference (CM-1)."""
 
@@ -104,3 +128,5 @@ class InternalChannels(Section):
     """Used when both fail."""
     endpoints: dict[str, Secret] = Field(default_factory=dict)
     """Webhook URL of each kind of channel (``slack``, ``teams``); a kind without one cannot be posted to."""
+    rates: Rates = Rates()
+    """Messages in a minute, by kind of channel; they hold for the audiences' channels, too."""
