@@ -18,7 +18,7 @@ from aiohttp import web
 from hospital import free_network
 
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
-from hmsdr.drivers.webhook import Webhook
+from hmsdr.drivers.webhook import Webhook, whom_to_trust
 from hmsdr.lab.tls import write_certificates
 
 TOKEN = "Geheimnis-" + secrets.token_hex(8)
@@ -102,6 +102,18 @@ async def test_a_message_is_posted_once_as_json(receiver: Receiver) -> None:
     hook = Webhook(f"https://{receiver.host}:{HTTPS}/slack/{TOKEN}", receiver.directory / "ca.pem")
     await hook.post({"text": "Überfall: „Ärzte“ 🚑", "channel": "#x"}, deadline=5)
     assert receiver.got == [{"text": "Überfall: „Ärzte“ 🚑", "channel": "#x"}]
+
+
+async def test_a_long_list_reads_whom_to_trust_once(receiver: Receiver, tmp_path: Path) -> None:
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes((receiver.directory / "ca.pem").read_bytes())
+    before = whom_to_trust.cache_info().misses
+    for number in range(8):
+        hook = Webhook(f"https://{receiver.host}:{HTTPS}/slack/{TOKEN}", trusted)
+        await hook.post({"text": f"{number}"}, deadline=5)
+    assert len(receiver.got) == 8
+    # Twice when a minute ended meanwhile.
+    assert 1 <= whom_to_trust.cache_info().misses - before <= 2
 
 
 @pytest.mark.parametrize(

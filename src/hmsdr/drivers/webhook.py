@@ -6,7 +6,9 @@ It delivers and judges nothing: who is told, and what, is its callers' part. The
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ import aiohttp
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
 
 _OK = range(200, 300)
+_TRUSTED_SECONDS = 60.0
 _CORRECT = "Correct channels.endpoints"
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -68,10 +71,25 @@ class Webhook:
 
     def _trust(self, doing: str) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
+            return whom_to_trust(self._ca_file, int(time.monotonic() // _TRUSTED_SECONDS))
         except OSError as error:
             found = f"{self._ca_file}: {error.strerror or error}"
             raise PermanentError(doing, found, "Name a readable PEM file as certificate authority") from error
+
+
+@functools.lru_cache(maxsize=4)
+def whom_to_trust(ca_file: str | Path | None, minute: int) -> ssl.SSLContext:
+    """Whom to trust, read anew each minute: reading it takes 30 ms, in which nothing else moves; a long list would wait for it.
+
+    Args:
+        ca_file: certificate authority to trust; None means the system's store.
+        minute: in which it is read.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    del minute  # a key of the cache
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _host(url: str) -> str:
