@@ -18,9 +18,10 @@ from hmsdr.cli.common import (
     run_async,
     undisturbed,
 )
-from hmsdr.cli.lab_view import UpView, left_lines, status_lines
+from hmsdr.cli.lab_view import UpView, left_lines, message_lines, status_lines
 from hmsdr.errors import ExitStatus, FailedError, RefusedError
 from hmsdr.lab import control, faults, shell
+from hmsdr.lab.channels.kept import received
 from hmsdr.lab.launch import remains
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.report import inspect
@@ -103,6 +104,17 @@ def status(context: click.Context, directory: Path, as_json: bool) -> None:
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found, layout)))
     if not found.whole:
         context.exit(ExitStatus.FAILED)
+
+
+@lab.command()
+@directory_option
+@json_option
+def messages(directory: Path, as_json: bool) -> None:
+    """What arrived in the lab's chat channels and mailboxes: when, where, for whom."""
+    found = received(control.existing(directory))
+    click.echo(
+        json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(message_lines(found))
+    )
 
 
 @lab.command("break")

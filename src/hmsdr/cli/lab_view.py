@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +15,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from hmsdr.decide.harmless import one_line
 from hmsdr.lab.launch import Remains
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.report import Status
+
+_BEGINS = 100
+"""Characters of a message in a list."""
 
 
 class UpView:
@@ -101,6 +106,18 @@ def status_lines(found: Status, layout: Layout) -> list[str]:
         "The playbook's own lines, with this lab's hosts",
         *(f"  {line}" for line in found.commands),
     ]
+
+
+def message_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each message that arrived: time in UTC, kind, recipient, and how it begins."""
+    if not found:
+        return ["Nothing has arrived."]
+    lines = []
+    for each in found:
+        at = datetime.fromtimestamp(float(each["at"]), UTC)
+        begins = one_line(str(each.get("subject") or each["text"]), _BEGINS)
+        lines.append(f"{at:%H:%M:%S.%f}"[:-3] + f"Z  {each['kind']:<6} {each['channel']:<40} {begins}")
+    return lines
 
 
 def _region(region: dict[str, Any]) -> str:

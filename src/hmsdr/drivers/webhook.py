@@ -20,6 +20,9 @@ from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentErro
 _OK = range(200, 300)
 _TRUSTED_SECONDS = 60.0
 _CORRECT = "Correct channels.endpoints"
+_UNDELIVERED = b"Webhook message delivery failed"
+"""How Teams's connectors begin a 200 that is none: documented for their rate limit."""
+_READ = 4096
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -50,7 +53,7 @@ class Webhook:
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._trust(doing))) as session,
                 session.post(self._url, json=message, allow_redirects=False) as answer,
             ):
-                status = answer.status
+                status, said = answer.status, await answer.content.read(_READ)
         except aiohttp.ClientConnectorCertificateError as error:
             found = f"its certificate is not trusted: {error.certificate_error}"
             raise PermanentError(doing, found, "Check traffic.ca_file, and whose certificate it is") from None
@@ -68,6 +71,8 @@ class Webhook:
             raise OutcomeUnknownError(doing, found, "Look in the channel before repeating") from None
         if status not in _OK:
             raise _refused(doing, status)
+        if said.lstrip().startswith(_UNDELIVERED):
+            raise TemporaryError(doing, "HTTP 200, but it says that it was not delivered", "Try again")
 
     def _trust(self, doing: str) -> ssl.SSLContext:
         try:

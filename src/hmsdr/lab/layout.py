@@ -99,6 +99,8 @@ class Layout:
     prometheus: Endpoint
     channels: Endpoint
     """Receivers of messages: webhooks as of Slack and Teams."""
+    mail: Endpoint
+    """SMTP, with the lab's mailboxes; the same process."""
     sites: dict[str, dict[str, Endpoint]]
     """At each site, the witness too: ``etcd``, ``etcd_peer`` and ``controller``."""
     witness: str | None = None
@@ -171,6 +173,7 @@ class Layout:
             dns=Endpoint(**raw["dns"]),
             prometheus=Endpoint(**raw["prometheus"]),
             channels=Endpoint(**raw["channels"]),
+            mail=Endpoint(**raw["mail"]),
             sites={
                 name: {kind: Endpoint(**each) for kind, each in place.items()}
                 for name, place in raw["sites"].items()

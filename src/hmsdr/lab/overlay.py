@@ -46,6 +46,14 @@ SWITCHBACK = {
 """Its 5 minutes are 4 seconds. A handful of clinics on a machine that does everything at once: shares and latencies scatter."""
 LEASE = "4s"
 WEBHOOKS = ("slack", "teams")
+MAIL_DOMAIN = "hospital.example"
+MAILBOXES = {
+    "clinical-staff": "email",
+    "administrative-staff": "email",
+    "management": "email",
+    "partners": "direct",
+}
+"""Audience to the channel of it that is mail here; the mailbox is called like the audience."""
 
 
 def write_playbook(layout: Layout) -> None:
@@ -63,6 +71,11 @@ def write_playbook(layout: Layout) -> None:
         if not path.exists():
             path.touch(mode=0o600)
             path.write_text(f"http://{layout.channels}/{kind}/{secrets.token_urlsafe(24)}\n")
+    for name in MAILBOXES:
+        path = directory / f"mail-{name}"
+        path.touch(mode=0o600)
+        to = f"{name}@{MAIL_DOMAIN}"
+        path.write_text(f"mailto://{layout.mail}?mode=insecure&from=hmsdr@{MAIL_DOMAIN}&to={to}\n")
     text = "# Written by `hmsdr lab up`; it goes with the lab.\n" + yaml.safe_dump(
         _overlay(layout), sort_keys=False
     )
@@ -102,6 +115,10 @@ def _overlay(layout: Layout) -> dict[str, Any]:
             },
         },
         "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
+        "audiences": {
+            name: {"endpoints": {channel: f"${{file:secrets/mail-{name}}}"}}
+            for name, channel in MAILBOXES.items()
+        },
         "watch": {
             "chat": {"url": f"http://{layout.channels}/healthz", "interval": "1s", "timeout": "500ms"},
             "monitoring": {"url": f"https://{layout.prometheus}/-/healthy"},

@@ -42,13 +42,14 @@ PORTS = {
     "moto": (4567, 14567),
     "prometheus": (443, 19090),
     "channels": (8600, 18600),
+    "mail": (25, 10025),
     "etcd": (2379, 12379),
     "etcd-peer": (2380, 12380),
     "controller": (7444, 17444),
 }
 """Name to standard port, and the port to go on from when the standard one cannot be had."""
 
-SHARED = ("dns", "aws", "moto", "prometheus", "channels")
+SHARED = ("dns", "aws", "moto", "prometheus", "channels", "mail")
 EVERYWHERE = ("etcd", "etcd-peer", "controller")
 """At each of the three sites."""
 _UDP = ("dns",)
@@ -224,6 +225,7 @@ def lay_out(
         dns=Endpoint(f"{shared}.53", ports["dns"]),
         prometheus=Endpoint(f"{shared}.90", ports["prometheus"]),
         channels=Endpoint(f"{shared}.86", ports["channels"]),
+        mail=Endpoint(f"{shared}.86", ports["mail"]),
         sites={
             name: {
                 "etcd": Endpoint(f"{networks.prefix(number)}.{_ETCD}", ports["etcd"]),
@@ -301,7 +303,7 @@ def _addresses(networks: Networks, name: str) -> list[str]:
     """The addresses a port of that name is bound on."""
     last = {
         "postgres": 20, "redis": 30, "kubernetes": 2, "agent": 21, "http": 10, "https": 10,
-        "dns": 53, "aws": 4, "moto": 5, "prometheus": 90, "channels": 86,
+        "dns": 53, "aws": 4, "moto": 5, "prometheus": 90, "channels": 86, "mail": 86,
         "etcd": _ETCD, "etcd-peer": _ETCD, "controller": _CONTROLLER,
     }[name]  # fmt: skip
     nets = (0,) if name in SHARED else range(_NETS) if name in EVERYWHERE else range(1, _NETS)

@@ -31,7 +31,7 @@ def small_layout(directory: Path, net: str) -> Layout:
         lab_id="test", directory=directory, user=None, regions=regions,
         aws=Endpoint(f"{net}.1", 14566), moto=Endpoint(f"{net}.1", 15000),
         dns=Endpoint(f"{net}.1", 15353), prometheus=Endpoint(f"{net}.1", 19090),
-        channels=Endpoint(f"{net}.1", 18600), sites={},
+        channels=Endpoint(f"{net}.1", 18600), mail=Endpoint(f"{net}.1", 10025), sites={},
     )  # fmt: skip
 
 

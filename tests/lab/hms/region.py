@@ -130,7 +130,7 @@ def layout_of(hospital: Hospital) -> Layout:
     layout = Layout(
         lab_id="test", directory=directory, user=None, regions=regions, aws=Endpoint(net + ".4", 4566),
         moto=Endpoint(net + ".5", 4567), dns=Endpoint(host, int(port)), prometheus=Endpoint(f"{net}.90", 9090),
-        channels=Endpoint(f"{net}.86", 8600), sites={},
+        channels=Endpoint(f"{net}.86", 8600), mail=Endpoint(f"{net}.86", 10025), sites={},
     )  # fmt: skip
     (directory / "tls").mkdir(parents=True)
     write_certificates(

@@ -65,6 +65,7 @@ def layout_in(directory: Path) -> Layout:
         dns=Endpoint(f"{shared}.12", 53),
         prometheus=Endpoint(f"{shared}.13", 9090),
         channels=Endpoint(f"{shared}.14", 8600),
+        mail=Endpoint(f"{shared}.14", 10025),
         sites={},
     )
     layout.save()

@@ -18,7 +18,8 @@ from aiohttp import web
 from support import plan, step
 
 from hmsdr.incident.checklists import ItemState, post_failover, pre_failover
-from hmsdr.lab.channels.__main__ import Receivers, messages
+from hmsdr.lab.channels.__main__ import Receivers
+from hmsdr.lab.channels.kept import Kept, messages
 from hmsdr.lab.layout import Endpoint, Layout
 from hmsdr.lab.overlay import webhook_token, write_playbook
 from hmsdr.lab.ports import choose_ports, claim_networks, lay_out
@@ -48,7 +49,7 @@ async def layout(tmp_path: Path) -> AsyncIterator[Layout]:
     write_playbook(made)
     made.ca_file.parent.mkdir()
     write_certificates(made.ca_file.parent, ["x.example"], [])
-    runner = web.AppRunner(Receivers(made).app(), access_log=None, shutdown_timeout=0.01)
+    runner = web.AppRunner(Receivers(made, Kept(made)).app(), access_log=None, shutdown_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, made.channels.host, made.channels.port).start()
     yield made

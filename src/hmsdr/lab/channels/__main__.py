@@ -1,7 +1,8 @@
-"""``python -m hmsdr.lab.channels --lab DIR``: incoming webhooks that answer as Slack's and Teams's do, until SIGTERM.
+"""``python -m hmsdr.lab.channels --lab DIR``: webhooks that answer as Slack's and Teams's do, and a mail server, until SIGTERM.
 
-Each message that is accepted is one line of ``channels/messages.jsonl``. A wrong token, an empty text and a body that
-is no JSON are refused with the words that the real ones use.
+What is accepted is kept (`hmsdr.lab.channels.kept`) before it is answered. A wrong token, an empty text and a body that is no JSON are
+refused with Slack's words. Too many are refused as the real ones do it: Slack by 429 with ``Retry-After``, Teams by a 200 whose
+text says that it was not delivered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -17,20 +17,25 @@ from pathlib import Path
 import click
 from aiohttp import web
 
+from hmsdr.lab.channels.allowance import Allowance
+from hmsdr.lab.channels.kept import Kept
+from hmsdr.lab.channels.mail import MailServer
 from hmsdr.lab.layout import Layout
-from hmsdr.lab.overlay import webhook_token
+from hmsdr.lab.overlay import MAILBOXES, webhook_token
 
 _LARGEST = 64 * 1024
 _STOP_SECONDS = 0.5
+_TEAMS_TOO_MANY = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId lab"
 
 
 class Receivers:
     """The webhooks of one lab."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, kept: Kept) -> None:
         self._tokens = {kind: webhook_token(layout, kind) for kind in ("slack", "teams")}
-        messages(layout).parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(messages(layout), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._kept = kept
+        # Slack's documented message a second, with short bursts; Teams's four a second.
+        self._allowed = {"slack": Allowance(1.0, 20), "teams": Allowance(4.0, 20)}
 
     def app(self) -> web.Application:
         """The application with all routes."""
@@ -55,14 +60,18 @@ class Receivers:
             return web.Response(status=400, text="invalid_payload")
         if not isinstance(text, str) or not text.strip():
             return web.Response(status=400, text="no_text")
-        line = {"at": time.time(), "kind": kind, "channel": channel, "text": text, "key": message.get("key")}
-        os.write(self._file, json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        return web.Response(text="ok")
+        return self._take(kind, channel, text, message.get("key"))
 
-
-def messages(layout: Layout) -> Path:
-    """Where the messages are kept, one JSON object a line."""
-    return layout.directory / "channels" / "messages.jsonl"
+    def _take(self, kind: str, channel: str, text: str, key: object) -> web.Response:
+        if wait := self._allowed[kind].wait(time.monotonic()):
+            if kind == "teams":
+                return web.Response(text=_TEAMS_TOO_MANY)
+            return web.Response(status=429, text="rate_limited", headers={"Retry-After": str(wait)})
+        try:
+            self._kept.add(kind, channel, text, key=key)
+        except OSError:
+            return web.Response(status=500, text="rollup_error")
+        return web.Response(text="1" if kind == "teams" else "ok")
 
 
 @click.command()
@@ -78,12 +87,15 @@ async def _serve(layout: Layout) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(Receivers(layout).app(), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    kept = Kept(layout)
+    mail = await MailServer(kept, MAILBOXES).start(layout.mail.host, layout.mail.port)
+    runner = web.AppRunner(Receivers(layout, kept).app(), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, layout.channels.host, layout.channels.port, reuse_address=True).start()
         await stop.wait()
     finally:
+        mail.close()
         await runner.cleanup()
 
 
