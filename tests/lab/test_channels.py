@@ -16,7 +16,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
+from hmsdr.cli.lab import lab
 from hmsdr.drivers.errors import TemporaryError
 from hmsdr.drivers.notifier import Notifier
 from hmsdr.drivers.webhook import Webhook
@@ -176,3 +178,20 @@ def test_an_allowance_fills_with_time() -> None:
     assert allowance.wait(12.0) == 0
     assert allowance.wait(12.0) == 2
     assert [allowance.wait(99.0) for _ in range(3)] == [0, 0, 2]
+
+
+def test_what_arrived_is_shown_by_a_command(layout: Layout, start: Start) -> None:
+    def shown(*more: str) -> str:
+        done = CliRunner().invoke(lab, ["messages", "--dir", str(layout.directory), *more])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert shown() == "Nothing has arrived.\n"
+    start()
+    body = json.dumps({"channel": "#x", "text": "wards \x1b[2J are\nback"}).encode()
+    assert asked(layout, "POST", f"/slack/{webhook_token(layout, 'slack')}", body) == (200, "ok")
+    (line,) = shown().splitlines()
+    assert line.split()[1:3] == ["slack", "#x"]
+    assert "\x1b" not in line
+    assert line.endswith("back")
+    assert [each["channel"] for each in json.loads(shown("--json"))] == ["#x"]
