@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from hmsdr.control.chronicle import DECIDED, DECLARED, HELD, PROPOSED, REFUSED, VETOED, WITHDRAWN, Chronicle
-from hmsdr.control.handback import way_back
 from hmsdr.control.logs import log
 from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
@@ -20,25 +19,17 @@ from hmsdr.control.weighing import Heard, Weighed, doubt_of, region_of, severity
 from hmsdr.decide import consent as consenting
 from hmsdr.decide.authority import Authority, Phase
 from hmsdr.decide.consent import Consent
-from hmsdr.decide.gates import GateName
 from hmsdr.decide.leading import Cause, Decision, Stay, Why, decide
 from hmsdr.decide.testimony import Verdict
-from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.events import NewEvent
 from hmsdr.log.store import HeadMovedError, Sitting, Store, StoreError
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.launch import HAND_BACK, REGIONAL, Overrides, Watcher, begin, go_on
+from hmsdr.runbook.launch import REGIONAL, Overrides, Watcher, begin, go_on
 from hmsdr.runbook.state import RunState, RunStatus
 from hmsdr.runbook.systems import Systems
 
 _NO_OVERRIDES = Overrides()
-_GATES = (
-    GateName.SECONDARY_HEALTHY,
-    GateName.REPLICATION_LAG,
-    GateName.BACKUPS_CURRENT,
-    GateName.ROLLBACK_PLAN,
-)
 _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
 
 
@@ -137,8 +128,7 @@ class Leader:
         if (half := self._half_done(record, source)) is not None:
             parameters = half.plan.parameters
             context = {"trigger": {"kind": "unfinished", "run": half.run}}
-            back = half.plan.runbook == HAND_BACK
-            self._start(parameters["from"], parameters["to"], half.plan.epoch, context, back=back)
+            self._start(parameters["from"], parameters["to"], half.plan.epoch, context)
             return
         target = self._playbook.other_region(source)
         weighed = weigh_all(self._playbook, source, heard, self._observer)
@@ -262,20 +252,15 @@ class Leader:
         epoch: int,
         context: Mapping[str, Any],
         overrides: Overrides = _NO_OVERRIDES,
-        *,
-        back: bool = False,
     ) -> None:
         self._region = source
-        if back:  # whoever gave is stopped: no gate of a failover can be open, and nobody else can write
-            because = "the hand-over cannot go forward, and this side has everything"
-            overrides = Overrides(_GATES, because, self._name)
         self._run = asyncio.create_task(
             begin(
                 self._store,
                 self._systems,
                 {"from": source, "to": target},
                 by=self._name,
-                runbook=HAND_BACK if back else self._runbook,
+                runbook=self._runbook,
                 overrides=overrides,
                 context=context,
                 watcher=self._watcher(),
@@ -285,28 +270,14 @@ class Leader:
         )
 
     def _finish(self, record: Authority) -> None:
-        """Nobody may write, and no run is under way: the last failover failed half-way.
-
-        Going forward is the way out; for a hand-over that cannot, going back to who gave (SAFETY rule 9).
-        """
+        """Nobody may write, and no run is under way: the last failover failed half-way. Going forward is the way out."""
         last = self._chronicle.last_failover()
         if last is None or last.plan.epoch != record.epoch or last.status is RunStatus.SUCCEEDED:
             self._say("nobody holds the right to write, and no failover was begun here: a person must look")
             return
-        context = {"trigger": {"kind": "unfinished", "run": last.run}}
-        if (back := way_back(self._playbook, record, self._told())) is not None:
-            self._start(*back, record.epoch, context, back=True)
-            return
         parameters = last.plan.parameters
-        ends = parameters["from"], parameters["to"]
-        source, target = reversed(ends) if last.plan.runbook == HAND_BACK else ends
-        self._start(source, target, last.plan.epoch, context)
-
-    def _told(self) -> dict[str, AgentStatus]:
-        """What the agents said just now, as this site heard it."""
-        heard = {region: self._observer.told(region) for region in self._playbook.regions}
-        oldest = boottime() - fresh(self._playbook)
-        return {region: each[1] for region, each in heard.items() if each is not None and each[0] >= oldest}
+        context = {"trigger": {"kind": "unfinished", "run": last.run}}
+        self._start(parameters["from"], parameters["to"], last.plan.epoch, context)
 
     async def _ended(self, run: asyncio.Task[RunState], sitting: Sitting) -> None:
         """What became of the run. A refusal or a failure is tried again, with growing patience."""

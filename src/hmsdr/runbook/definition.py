@@ -32,16 +32,8 @@ def _named(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-SHIPPED = (
-    "regional-failover",
-    "database-failover",
-    "database-follow",
-    "cache-failover",
-    "service-failover",
     "region-recovery",
-    "hand-back",
     "switchback",
-)
 
 
 class RunbookError(PlaybookError):

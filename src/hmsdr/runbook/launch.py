@@ -33,7 +33,7 @@ from hmsdr.runbook.state import RunState, RunStatus, fold
 from hmsdr.runbook.systems import Systems
 from hmsdr.runbook.wayback import refuse_way_back, way_back
 
-REGIONAL, HAND_BACK = "regional-failover", "hand-back"
+REGIONAL = "regional-failover"
 GRANT = "authority.grant"
 """The action that gives the right to write to another instance."""
 PROMOTE_CACHE = "redis.promote"
@@ -122,7 +122,7 @@ async def prepare(
     if record.holder is None or record.holder.instance != playbook.regions[target].postgres.instance:
         plan = frozen(await mode_of(systems, source), record.epoch)
     else:
-        plan = await _rest(systems, plan, record, source, target, frozen)
+        plan = await _rest(systems, runbook, record, source, target, frozen)
     planned = plan.mode == "planned"
     seen = await observations(
         systems,
@@ -140,7 +140,7 @@ async def prepare(
 
 async def _rest(
     systems: Systems,
-    wanted: Plan,
+    runbook: str,
     record: Authority,
     source: str,
     target: str,
@@ -155,18 +155,16 @@ async def _rest(
     """
     status = await systems.postgres(target).status(deadline=_PROBE_SECONDS)
     users = await sent_to(systems)
-    writes = status.reachable and status.in_recovery is False
-    # Where no users are moved it need not be known where they are; that it writes is enough.
-    moves = any(step.action == SHIFT for step in wanted.steps())
-    if (status.in_recovery is not True if moves else writes) and source not in users:
+    if status.in_recovery is not True and source not in users:
         unknown = "" if users else ", and Route 53 does not tell where users are sent"
         raise RefusedError(
-            f"planning {wanted.runbook} from {source} to {target}",
+            f"planning {runbook} from {source} to {target}",
             f"{target} holds the right to write already (epoch {record.epoch}){unknown}",
             "Look at `hmsdr authority show`; did you mean the other direction?"
             if users
             else "Try again when Route 53 answers",
         )
+    writes = status.reachable and status.in_recovery is False
     mode = await (rest_mode_of if writes else mode_of)(systems, source)
     return frozen(mode, record.epoch - 1).model_copy(update={"granted": True})
 

@@ -6,7 +6,7 @@ A process that is dead reaches nothing: whatever of it is still being cleared aw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,9 @@ from hmsdr.control.guarding import Guarding
 from hmsdr.control.server import ControlData, PostgresServer
 from hmsdr.control.state import AgentState, StateFile
 from hmsdr.control.unprivileged import Unprivileged
-from hmsdr.drivers.errors import PermanentError, TemporaryError
+from hmsdr.drivers.errors import TemporaryError
 from hmsdr.drivers.postgres import Postgres
-from hmsdr.drivers.postgres_questions import Follower, Integrity, Lag, PostgresStatus, Slot
+from hmsdr.drivers.postgres_questions import Lag, PostgresStatus
 from hmsdr.errors import FailedError
 from hmsdr.sim.database import Database
 from hmsdr.sim.guard import Guard
@@ -280,26 +280,6 @@ class Sql(Postgres):
     async def create_physical_slot(self, name: str, *, deadline: float) -> bool:
         """All WAL is kept."""
         return await self._asked(lambda: False, deadline)
-
-    async def counts(self, tables: Sequence[str], *, deadline: float, at_most: int = 0) -> dict[str, int]:
-        """Its rows, which are in no table."""
-        return {"rows": await self.replayed_lsn(deadline=deadline)}
-
-    async def replication(self, *, deadline: float) -> tuple[Follower, ...]:
-        """Who follows is not looked at."""
-        return ()
-
-    async def slots(self, *, deadline: float) -> tuple[Slot, ...]:
-        """All WAL is kept."""
-        return ()
-
-    async def integrity(self, *, deadline: float) -> Integrity:
-        """Damage is the agent's to see."""
-        return Integrity(0, 0)
-
-    async def timeline_history(self, *, deadline: float) -> tuple[int, str]:
-        """It writes none."""
-        raise PermanentError("reading the timeline's history", "it writes none", "Nothing is to be done")
 
     async def checkpoint(self, *, deadline: float) -> None:
         """Nothing to flush."""
