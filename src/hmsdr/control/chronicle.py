@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hmsdr.log.events import Event
-from hmsdr.runbook.launch import GRANT
+from hmsdr.runbook.launch import FREE, GRANT
 from hmsdr.runbook.state import RunState, RunStatus, apply
 
 DECIDED, PROPOSED, VETOED = "failover.decided", "failover.proposed", "failover.vetoed"
@@ -58,7 +58,7 @@ class Chronicle:
                 self._noted.setdefault(event.kind, []).append(_noted(event, now))
             elif event.kind == "run.started" or event.subject in self.runs:
                 state = self.runs[event.subject] = apply(self.runs.get(event.subject), event)
-                if event.kind == "step.succeeded" and event.data.get("step") in _grants(state):
+                if event.kind == "step.succeeded" and event.data.get("step") in _moved_by(state):
                     self.failed_over_at = now - age
 
     def unfinished(self) -> RunState | None:
@@ -68,6 +68,14 @@ class Chronicle:
     def last_failover(self) -> RunState | None:
         """The last run that moves the right to write."""
         return next((state for state in reversed(list(self.runs.values())) if _moves(state)), None)
+
+    def failed_runs(self, epoch: int) -> int:
+        """How many runs were to move the right to write from under `epoch`, and ended otherwise."""
+        ended = (RunStatus.RUNNING, RunStatus.SUCCEEDED)
+        return sum(
+            _moves(state) and state.plan.epoch == epoch and state.status not in ended
+            for state in self.runs.values()
+        )
 
     def noted(self, kind: str, region: str, epoch: int) -> Noted | None:
         """The last event of `kind` about `region` under `epoch`."""
@@ -92,6 +100,12 @@ def _moves(state: RunState) -> bool:
 
 def _grants(state: RunState) -> set[str]:
     return {step.key for step in state.plan.steps() if step.action == GRANT}
+
+
+def _moved_by(state: RunState) -> set[str]:
+    """Its grants, when they move the right: one that is only given back was no failover, and cools nothing down."""
+    frees = any(step.action == FREE for step in state.plan.steps())
+    return _grants(state) if frees else set()
 
 
 def _noted(event: Event, at: float) -> Noted:

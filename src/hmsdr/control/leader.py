@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hmsdr.control.chronicle import DECIDED, DECLARED, HELD, PROPOSED, REFUSED, VETOED, WITHDRAWN, Chronicle
+from hmsdr.control.handing import goes_back
 from hmsdr.control.logs import log
 from hmsdr.control.observer import Observer
 from hmsdr.control.proctable import boottime
@@ -25,11 +26,13 @@ from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.log.events import NewEvent
 from hmsdr.log.store import HeadMovedError, Sitting, Store, StoreError
 from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.launch import REGIONAL, Overrides, Watcher, begin, go_on
+from hmsdr.runbook.launch import HAND_BACK, REGIONAL, Overrides, Watcher, begin, go_on
 from hmsdr.runbook.state import RunState, RunStatus
 from hmsdr.runbook.systems import Systems
 
 _NO_OVERRIDES = Overrides()
+_FORWARD_RUNS = 1
+"""So many runs of a hand-over may fail before it is asked whether the right must go back: nobody can write meanwhile."""
 _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
 
 
@@ -76,6 +79,8 @@ class Leader:
         self._region = ""
         self._refused = ""
         """Why a run could not be begun, as said last."""
+        self._gate_closed = False
+        """Whether the last run could not be begun."""
         self._held_back: tuple[Stay, float] | None = None
         """What keeps a failover from being carried out although something speaks for it, and since when."""
         self._alerted = False
@@ -112,7 +117,7 @@ class Leader:
         if record.phase is Phase.HELD and record.holder is not None:
             await self._held(sitting, record, heard)
         else:
-            self._finish(record)
+            await self._finish(record)
 
     async def stop(self) -> None:
         """Leave what is under way where it is: whoever leads next goes on."""
@@ -128,7 +133,8 @@ class Leader:
         if (half := self._half_done(record, source)) is not None:
             parameters = half.plan.parameters
             context = {"trigger": {"kind": "unfinished", "run": half.run}}
-            self._start(parameters["from"], parameters["to"], half.plan.epoch, context)
+            back = HAND_BACK if half.plan.runbook == HAND_BACK else ""
+            self._start(parameters["from"], parameters["to"], half.plan.epoch, context, runbook=back)
             return
         target = self._playbook.other_region(source)
         weighed = weigh_all(self._playbook, source, heard, self._observer)
@@ -252,6 +258,7 @@ class Leader:
         epoch: int,
         context: Mapping[str, Any],
         overrides: Overrides = _NO_OVERRIDES,
+        runbook: str = "",
     ) -> None:
         self._region = source
         self._run = asyncio.create_task(
@@ -260,7 +267,7 @@ class Leader:
                 self._systems,
                 {"from": source, "to": target},
                 by=self._name,
-                runbook=self._runbook,
+                runbook=runbook or self._runbook,
                 overrides=overrides,
                 context=context,
                 watcher=self._watcher(),
@@ -269,20 +276,40 @@ class Leader:
             )
         )
 
-    def _finish(self, record: Authority) -> None:
-        """Nobody may write, and no run is under way: the last failover failed half-way. Going forward is the way out."""
+    async def _finish(self, record: Authority) -> None:
+        """Nobody may write, and no run is under way: the last failover failed half-way. Going forward is the way out.
+
+        A hand-over that failed to go forward goes back, when only the side that gave can write by it (SAFETY rule 9).
+        """
         last = self._chronicle.last_failover()
         if last is None or last.plan.epoch != record.epoch or last.status is RunStatus.SUCCEEDED:
             self._say("nobody holds the right to write, and no failover was begun here: a person must look")
             return
-        parameters = last.plan.parameters
+        source: str | None = last.plan.parameters["from"]
+        target: str | None = last.plan.parameters["to"]
         context = {"trigger": {"kind": "unfinished", "run": last.run}}
-        self._start(parameters["from"], parameters["to"], last.plan.epoch, context)
+        if record.phase is Phase.HANDING_OVER:
+            # The record says which way: the last run may have been one that was to lead back.
+            regions = {settings.postgres.instance: name for name, settings in self._playbook.regions.items()}
+            source, target = regions.get(str(record.handover_from)), regions.get(str(record.handover_to))
+            if source is None or target is None:
+                self._say(
+                    "the right to write is handed over between instances that the playbook does not know"
+                )
+                return
+            failed = self._chronicle.failed_runs(record.epoch)
+            refused = self._gate_closed
+            if failed >= _FORWARD_RUNS and await goes_back(self._systems, record, refused=refused):
+                log("handover.goes_back", level="error", to=source, failed_runs=failed, epoch=record.epoch)
+                self._start(target, source, record.epoch, context, runbook=HAND_BACK)
+                return
+        self._start(str(source), str(target), record.epoch, context)
 
     async def _ended(self, run: asyncio.Task[RunState], sitting: Sitting) -> None:
         """What became of the run. A refusal or a failure is tried again, with growing patience."""
         self._run = None
         error = run.exception()
+        self._gate_closed = isinstance(error, RefusedError)
         if error is None and run.result().status is RunStatus.SUCCEEDED:
             self._failures, self.blocked = 0, ""
             return

@@ -58,11 +58,14 @@ class Meter:
             self.stream_gone()
             return self.last
         self.last = replace(
-            self.last, lsn=status.lsn, timeline=status.timeline, in_recovery=status.in_recovery
+            self.last,
+            lsn=status.lsn,
+            timeline=status.timeline,
+            in_recovery=status.in_recovery,
+            streaming=self.last.streaming and not primary,
         )
         self._at = boottime()
         if primary:
-            self.stream_gone()
             return self.last
         with suppress(DriverError):
             lag = await self._sql.lag(deadline=deadline)

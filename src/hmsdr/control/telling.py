@@ -21,12 +21,15 @@ async def status(agent: Agent) -> dict[str, Any]:
     Raises:
         TemporaryError: it has just started and does not know yet what runs.
     """
-    try:
-        await asyncio.wait_for(agent.booted.wait(), _BOOT_SECONDS)
-    except TimeoutError as error:
-        raise TemporaryError(
-            f"looking at {agent.holder.instance}", "the agent is just taking it over", "Ask again in a moment"
-        ) from error
+    if not agent.booted.is_set():
+        try:
+            await asyncio.wait_for(agent.booted.wait(), _BOOT_SECONDS)
+        except TimeoutError as error:
+            raise TemporaryError(
+                f"looking at {agent.holder.instance}",
+                "the agent is just taking it over",
+                "Ask again in a moment",
+            ) from error
     database, state, lease = agent.database, agent.memory.state, agent.lease
     up, primary = database.role is not Role.STOPPED, database.role is Role.PRIMARY
     measured = await database.meter.glance(primary=primary) if up else database.meter.last

@@ -32,8 +32,16 @@ def _named(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
+SHIPPED = (
+    "regional-failover",
+    "database-failover",
+    "database-follow",
+    "hand-back",
+    "cache-failover",
+    "service-failover",
     "region-recovery",
     "switchback",
+)
 
 
 class RunbookError(PlaybookError):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from hmsdr.decide.authority import Authority, Holder
+from hmsdr.decide.authority import Holder
 from hmsdr.decide.gates import Gate, LagSeen, evaluate, refusing
 from hmsdr.errors import RefusedError
 from hmsdr.log.events import Event
@@ -24,23 +24,26 @@ from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import freeze
 from hmsdr.runbook.homecoming import WEIGH, home_gates, share_reached
-from hmsdr.runbook.observe import cache_mode_of, mode_of, observations, rest_mode_of, sent_to
+from hmsdr.runbook.observe import cache_mode_of, mode_of, observations, sent_to
 from hmsdr.runbook.outage_clock import SEEN_AT
 from hmsdr.runbook.place import runners_place
 from hmsdr.runbook.plan import Mode, Plan
+from hmsdr.runbook.remainder import handed_back, rest
 from hmsdr.runbook.runner import Runner
 from hmsdr.runbook.state import RunState, RunStatus, fold
 from hmsdr.runbook.systems import Systems
 from hmsdr.runbook.wayback import refuse_way_back, way_back
 
 REGIONAL = "regional-failover"
+HAND_BACK = "hand-back"
 GRANT = "authority.grant"
 """The action that gives the right to write to another instance."""
+FREE = "authority.free"
+"""The one that takes it away: without it beside the grant, the right only goes back to who handed it over."""
 PROMOTE_CACHE = "redis.promote"
 """The one that makes a Redis the primary: without a grant beside it, the cache moves alone."""
 SHIFT = "dns.shift"
 """The one that sends users elsewhere."""
-_PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,12 @@ async def prepare(
             "Name its regions so: the gates of a failover are about them",
         )
     source, target = parameters["from"], parameters["to"]
+    if FREE not in actions:
+        return Prepared(handed_back(playbook, record, target, frozen), ())
     if record.holder is None or record.holder.instance != playbook.regions[target].postgres.instance:
         plan = frozen(await mode_of(systems, source), record.epoch)
     else:
-        plan = await _rest(systems, runbook, record, source, target, frozen)
+        plan = await rest(systems, runbook, record, source, target, frozen)
     planned = plan.mode == "planned"
     seen = await observations(
         systems,
@@ -136,37 +141,6 @@ async def prepare(
     if WEIGH in actions:
         gates += await home_gates(systems, plan, events)
     return Prepared(plan, gates, _source_seen_at(seen.lag) if plan.mode == "unplanned" else None)
-
-
-async def _rest(
-    systems: Systems,
-    runbook: str,
-    record: Authority,
-    source: str,
-    target: str,
-    frozen: Callable[[Mode, int], Plan],
-) -> Plan:
-    """The plan when `target` holds the right already: that of the epoch before the grant, whose first steps hold.
-
-    A failover ended between its grant and the promotion, or the database went alone and now users are to follow it.
-
-    Raises:
-        RefusedError: it writes, and users are not sent to `source`: there is no rest.
-    """
-    status = await systems.postgres(target).status(deadline=_PROBE_SECONDS)
-    users = await sent_to(systems)
-    if status.in_recovery is not True and source not in users:
-        unknown = "" if users else ", and Route 53 does not tell where users are sent"
-        raise RefusedError(
-            f"planning {runbook} from {source} to {target}",
-            f"{target} holds the right to write already (epoch {record.epoch}){unknown}",
-            "Look at `hmsdr authority show`; did you mean the other direction?"
-            if users
-            else "Try again when Route 53 answers",
-        )
-    writes = status.reachable and status.in_recovery is False
-    mode = await (rest_mode_of if writes else mode_of)(systems, source)
-    return frozen(mode, record.epoch - 1).model_copy(update={"granted": True})
 
 
 def _source_seen_at(lag: LagSeen | None) -> datetime | None:

@@ -167,7 +167,7 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-async def _helps_nobody(*_: Any) -> bool:
+async def _helps_nobody(*_: Any, **__: Any) -> bool:
     return False
 
 
@@ -323,6 +323,8 @@ BREAKAGES = (
               (promote, "_replayed", _replayed_enough))),
     Breakage("lsn-before-the-end", "9", "the recorded LSN is older than the last commit",
              ((Database, "end_told", _lsn_before_the_end),)),
+    Breakage("never-back", "9", "a hand-over that cannot go forward is tried again and again, and never goes back",
+             ((leader, "goes_back", _helps_nobody),), Scenario.HANDOVER),
     Breakage("grant-taken-back", "10", "a grant is given back to the old side under the same epoch",
              ((PromotePostgres, "act", _takes_grant_back),)),
     Breakage("append-by-term", "11", "an append compares the term alone, not the head",

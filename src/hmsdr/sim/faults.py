@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hmsdr.sim import corruption
+from hmsdr.sim import corruption, handover
 from hmsdr.sim.hospital import Hospital
 from hmsdr.sim.kinds import (
     KINDS,
@@ -60,6 +60,8 @@ class Scenario(StrEnum):
     """Planned switchovers, disturbed by single faults."""
     SERVICES = "services"
     """The active region answers, and its services do not, for good; now and then they answer for a moment."""
+    HANDOVER = "handover"
+    """A planned switchover whose other side dies, or lacks the end, before its promotion."""
     DAMAGE = "damage"
     """The active side's data is spoilt: that of its disk alone, or what the standby replays as well."""
     MIRAGE = "mirage"
@@ -95,6 +97,8 @@ def draw(seed: int) -> Schedule:
     """The schedule of a seed."""
     dice = random.Random(f"{seed}/faults")
     scenario = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    if scenario is Scenario.SWITCHOVER and dice.random() < handover.SHARE:
+        scenario = Scenario.HANDOVER
     return _DRAWN[scenario](dice)
 
 
@@ -340,6 +344,11 @@ def _damage(dice: random.Random) -> Schedule:
     return Schedule(Scenario.DAMAGE, tuple(faults), calm, calm + (5 if spreads else 15))
 
 
+def _handover(dice: random.Random) -> Schedule:
+    faults, struck, ends = handover.drawn(dice, FIRST)
+    return Schedule(Scenario.HANDOVER, _sorted(faults), struck, ends)
+
+
 def heal(hospital: Hospital) -> None:
     """End every fault: wires whole, machines up, everything running."""
     world = hospital.world
@@ -358,9 +367,7 @@ def heal(hospital: Hospital) -> None:
         process.start()
 
 
-def _sorted(
-    faults: list[_Timed],
-) -> tuple[_Timed, ...]:
+def _sorted(faults: list[_Timed]) -> tuple[_Timed, ...]:
     return tuple(sorted(faults, key=lambda fault: fault[0]))
 
 
@@ -388,4 +395,5 @@ _DRAWN = {
     Scenario.SERVICES: _services_lost,
     Scenario.MIRAGE: _mirage,
     Scenario.DAMAGE: _damage,
+    Scenario.HANDOVER: _handover,
 }

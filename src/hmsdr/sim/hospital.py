@@ -66,6 +66,8 @@ class Hospital:
         self.dns = Dns(playbook(figures), EAST, 1)
         self.controllers = {site: Controller(self, site) for site in SITES}
         self.person = Person(self)
+        self.struck_at: float | None = None
+        """When who was to receive the right was lost, by world time."""
         self.runs = 0
         """How many were begun."""
 

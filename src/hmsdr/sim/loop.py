@@ -57,6 +57,7 @@ class Life(asyncio.AbstractEventLoop):
         self._context = contextvars.Context()
         self._context.run(CLOCK.set, self._clock)
         self._context.run(LISTENER.set, self._told)
+        self._within = self._context.run
 
     # What asyncio asks of a loop.
 
@@ -100,7 +101,11 @@ class Life(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> Handle:
         """When our clock says so."""
-        return self.call_later(when - self._clock(), callback, *args, context=context)
+        handle = Handle(callback, args)
+        if not self.over:
+            now = self.world.now
+            self.world.at(max(now, now + (when - self._clock()) / self._rate), self._due, handle)
+        return handle
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of ours."""
@@ -110,7 +115,7 @@ class Life(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, _T], *, name: str | None = None, context: Any = None
     ) -> asyncio.Task[_T]:
         """A task of ours."""
-        return asyncio.Task(coro, loop=self, name=name, context=self._context)
+        return asyncio.Task(coro, loop=self, name=name or "task", context=self._context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:  # type: ignore[override]
         """What is done in a thread takes no time here."""
@@ -171,13 +176,14 @@ class Life(asyncio.AbstractEventLoop):
     def _due(self, handle: Handle) -> None:
         if not (handle.off or self.over):
             self._ready.append(handle)
-            self.go_on()
+            if not self.process.paused:
+                self._run()
 
     def _run(self) -> None:
         self._awake = True
         events._set_running_loop(self)  # noqa: SLF001 - what every loop does while it runs
         try:
-            self._context.run(self._do)
+            self._within(self._do)
         finally:
             events._set_running_loop(None)  # noqa: SLF001
             self._awake = False

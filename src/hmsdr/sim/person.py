@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from hmsdr.control.chronicle import DECLARED
-from hmsdr.decide.authority import Authority, Holder, Phase, grant
+from hmsdr.decide.authority import Authority, Phase
 from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError
 from hmsdr.errors import HmsdrError
@@ -29,7 +29,6 @@ _LOOK_SECONDS = 2.0
 _ASK_SECONDS = 0.6
 _ORDER_SECONDS = 8.0
 _RUN_SECONDS = 60.0
-_PATIENCE = 4.0
 
 
 class Person(Running):
@@ -42,8 +41,6 @@ class Person(Running):
         """The epoch whose holder's region is to be declared lost."""
         self.switches = 0
         """The epoch from which somebody wants a planned switchover."""
-        self._stuck: Authority | None = None
-        self._since = 0.0
 
     async def program(self) -> None:
         """Look, and do what is wanted, one thing after the other."""
@@ -60,10 +57,6 @@ class Person(Running):
                 self.say(f"did not succeed: {error}")
 
     async def _help(self, record: Authority) -> None:
-        if record.phase is Phase.HANDING_OVER:
-            await self._back_to_the_old_side(record)
-            return
-        self._stuck = None
         if record.phase is not Phase.HELD or record.holder is None:
             return
         region = record.holder.instance.removeprefix("db-")
@@ -89,29 +82,6 @@ class Person(Running):
             slot=slot,
             deadline=_ORDER_SECONDS,
         )
-
-    async def _back_to_the_old_side(self, record: Authority) -> None:
-        """docs/agent.md, "Back to the old side": the new side lacks what was handed over, the old one has everything."""
-        if self._stuck != record:
-            self._stuck, self._since = record, self.world.now
-        if self.world.now - self._since < _PATIENCE:
-            return
-        sides = {}
-        for region, settings in self._book.regions.items():
-            if (told := await self._status(region)) is not None:
-                sides[settings.postgres.instance] = region, told
-        if record.handover_from not in sides or record.handover_to is None:
-            return
-        _, new = sides.get(record.handover_to, ("", None))
-        if new is None or (new.database.lsn or 0) >= (record.handover_lsn or 0):
-            return
-        region, old = sides[record.handover_from]
-        granted = grant(record, Holder(old.instance, old.incarnation))
-        if await self._store.swap_authority(record, granted):
-            self.say(f"gives the right back to {region} under epoch {granted.epoch}")
-            await self._systems.agent(region).promote(
-                epoch=granted.epoch, min_lsn=None, deadline=_ORDER_SECONDS
-            )
 
     async def _declare(self, region: str, epoch: int) -> None:
         """`hmsdr declare disaster`."""

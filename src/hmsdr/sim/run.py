@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from hmsdr.decide.leading import Cause
-from hmsdr.sim import faults
+from hmsdr.sim import faults, handover
 from hmsdr.sim.checkers import Checkers, Violation
 from hmsdr.sim.faults import Scenario, Schedule
 from hmsdr.sim.hospital import Hospital
@@ -17,6 +17,7 @@ from hmsdr.sim.world import EAST, WEST, World
 
 FIGURES = Figures()
 """The playbook's figures that every seed runs with."""
+_UNHEALED = (Scenario.OUTAGE, Scenario.STORE, Scenario.SERVICES, Scenario.DAMAGE, Scenario.HANDOVER)
 _STEP = 0.5
 _QUIET = 8.0
 """Seconds of calm after which nothing more is expected."""
@@ -76,7 +77,7 @@ def simulate(seed: int, *, tell: bool = False) -> Outcome:
     hospital.begin()
     for when, name, act in schedule.faults:
         world.at(when, _happen, hospital, name, act)
-    if schedule.scenario not in (Scenario.OUTAGE, Scenario.STORE, Scenario.SERVICES, Scenario.DAMAGE):
+    if schedule.scenario not in _UNHEALED:
         world.at(schedule.calm, _happen, hospital, "calm", faults.heal)
     was = gc.isenabled()
     gc.disable()  # what is left behind is collected when the seed is over
@@ -117,9 +118,14 @@ def _is_quiet(schedule: Schedule, hospital: Hospital) -> bool:
         Scenario.SWITCHOVER: (EAST, WEST),
         Scenario.SIEGE: (EAST, WEST),
         Scenario.DECLARED: (EAST, WEST),
+        Scenario.HANDOVER: (EAST, WEST) if _struck_and_over(hospital) else (),
     }.get(schedule.scenario, ())
     able = [region for region, database in hospital.databases.items() if database.able]
     return len(able) == 1 and able[0] in active and hospital.dns.traffic[0] == able[0]
+
+
+def _struck_and_over(hospital: Hospital) -> bool:
+    return hospital.struck_at is not None or hospital.store.contents.authority.epoch > 1
 
 
 def _happen(hospital: Hospital, name: str, act: object) -> None:
@@ -148,7 +154,8 @@ def _demands(schedule: Schedule, hospital: Hospital, checkers: Checkers) -> floa
                 )
         case Scenario.DAMAGE:
             _damage_left(hospital, checkers)
-        case Scenario.STORM | Scenario.SWITCHOVER | Scenario.SIEGE | Scenario.DECLARED:
+        case Scenario.STORM | Scenario.SWITCHOVER | Scenario.SIEGE | Scenario.DECLARED | Scenario.HANDOVER:
+            _handed_back(hospital, checkers)
             _one_writer(hospital, checkers)
     return took
 
@@ -180,6 +187,19 @@ def _damage_left(hospital: Hospital, checkers: Checkers) -> None:
     """A standby that has not the damage takes over; what was promoted although damaged, a checker has seen."""
     if not hospital.databases[WEST].damaged and not checkers.acknowledged[WEST]:
         checkers.found("not-failed-over", "east is damaged, west is not, and never wrote")
+
+
+def _handed_back(hospital: Hospital, checkers: Checkers) -> None:
+    """Who gave writes again within the bound, or the hand-over went forward before anything was lost."""
+    struck, allowed = hospital.struck_at, handover.bound(hospital.figures)
+    if struck is None:
+        return
+    wrote = [at for region in (EAST, WEST) for at, row in checkers.acknowledged[region] if row[0] > 1]
+    if not wrote:
+        checkers.found("not-handed-back", f"the hand-over was stuck at {struck:.1f}; nobody ever wrote again")
+    elif min(wrote) - struck > allowed:
+        took = min(wrote) - struck
+        checkers.found("handed-back-late", f"after {took:.1f} s, allowed are {allowed:.1f} s")
 
 
 def _one_writer(hospital: Hospital, checkers: Checkers) -> None:

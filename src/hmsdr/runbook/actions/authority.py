@@ -251,8 +251,8 @@ class GrantAuthority(Action[GrantArgs]):
                     f"granting epoch {args.epoch} to {args.region}",
                     f"its database has {'nothing' if found is None else format_lsn(found)}, handed over was "
                     f"{format_lsn(needed)}",
-                    f"Nothing is lost: give the right back to {record.handover_from}: docs/agent.md, "
-                    "'Back to the old side'",
+                    f"Nothing is lost: a controller gives the right back to {record.handover_from}; where none "
+                    "runs, do it: docs/agent.md, 'Back to the old side'",
                 )
             await asyncio.sleep(_REPLAY_PAUSE)
 
