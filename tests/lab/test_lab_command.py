@@ -242,6 +242,28 @@ async def test_a_dead_standby_stays_dead_until_it_is_healed(lab: Layout) -> None
     assert (await control.heal(lab))[WEST] == "standby, streaming"
 
 
+def test_a_cloud_that_was_killed_is_there_again_and_what_it_lost_is_said(lab: Layout) -> None:
+    server = next(
+        each for each in lab_processes(lab.lab_id, lab.directory) if "hmsdr.lab.aws" in each.command
+    )
+    os.kill(server.pid, signal.SIGKILL)
+    healed = asyncio.run(control.heal(lab))
+    assert "backups are gone" in healed["route53-and-s3"]
+    checked = subprocess.run(
+        [*HMSDR[:-1], "health-check", "--playbook", str(lab.playbook), "--json"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    found = {each["name"]: each for each in json.loads(checked.stdout)["findings"]}
+    assert found["public record"]["well"], found
+    assert not found["backup"]["well"]
+    assert "route53-and-s3" not in asyncio.run(control.heal(lab)), "nothing was lost this time"
+    made = subprocess.run(
+        [*HMSDR[:-1], "backup", "run", "--playbook", str(lab.playbook)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+
 def test_what_is_wrong_is_refused_and_nothing_changes(lab: Layout, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")
@@ -258,6 +280,11 @@ def test_what_is_wrong_is_refused_and_nothing_changes(lab: Layout, tmp_path: Pat
                 ("break", "region-down", "--region", "us-east-2", "--dir", lab.directory),
                 "no region 'us-east-2'",
             ),
+            (
+                ("up", "--dir", tmp_path / "new" / ("long" * 40) / ("long" * 40) / ("long" * 40)),
+                "a shorter one",
+            ),
+            (("up", "--dir", tmp_path / "new" / "two\nlines"), "cannot be shown"),
             (("status", "--dir", tmp_path / "new"), "there is none"),
             (("down", "--dir", tmp_path / "new"), "there is none"),
         ]

@@ -14,7 +14,7 @@ from hmsdr.runbook import definition
 from hmsdr.runbook.catalogue import installed
 from hmsdr.runbook.freeze import freeze
 from hmsdr.runbook.plan import Mode, Plan
-from hmsdr.runbook.remainder import handed_back
+from hmsdr.runbook.remainder import handed_back, refuse_following_as_holder
 
 EAST, WEST = "us-east-1", "us-west-2"
 PLAYBOOK = load(SHIPPED["hms"], secrets=False)
@@ -58,3 +58,20 @@ def test_one_that_ended_between_grant_and_promotion_goes_on_under_the_epoch_that
 def test_who_handed_nothing_over_is_given_nothing_back(record: Authority) -> None:
     with pytest.raises(RefusedError, match="us-east-1 is not handing it over"):
         handed_back(PLAYBOOK, record, EAST, frozen)
+
+
+@pytest.mark.req("DB-1")
+def test_who_holds_the_right_follows_nobody() -> None:
+    found = definition.load(definition.find("database-follow"))
+    held = Authority(4, Phase.HELD, Holder(RECEIVES, "w1"), 10.0, data_epoch=4)
+
+    def follows(region: str) -> Plan:
+        parameters = {"region": region}
+        return freeze(found, PLAYBOOK, installed(), parameters, mode="unplanned", epoch=4)
+
+    refuse_following_as_holder(follows(EAST), PLAYBOOK, held)
+    with pytest.raises(RefusedError, match=r"us-west-2 holds the right to write .*epoch 4") as refused:
+        refuse_following_as_holder(follows(WEST), PLAYBOOK, held)
+    assert "`hmsdr follow us-east-1`" in str(refused.value)
+    vacant = Authority(4, Phase.VACANT, None, 10.0, data_epoch=4)
+    refuse_following_as_holder(follows(WEST), PLAYBOOK, vacant)

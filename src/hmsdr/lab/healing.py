@@ -47,6 +47,7 @@ class Healing:
             component.start()
         for component in self._components.values():
             await component.until_ready(HEAL_SECONDS, however_often=True)
+        anew = await self._cloud()
         for fault, region, _ in broken:
             if fault == "database-killed":
                 await asyncio.to_thread(self._restart_agent, region)
@@ -57,7 +58,18 @@ class Healing:
             found = await asyncio.gather(
                 *(self._region(agents, name, services=name in regions) for name in self._layout.regions)
             )
-        return {"regions": dict(zip(self._layout.regions, found, strict=True))}
+        return {"regions": dict(zip(self._layout.regions, found, strict=True)) | anew}
+
+    async def _cloud(self) -> dict[str, str]:
+        """What is told of the zone and the buckets: their server keeps nothing when it is killed."""
+        from hmsdr.lab.aws.seed import seed  # noqa: PLC0415 - boto3, which nothing else here needs
+
+        if not await seed(self._layout):
+            return {}
+        home = next(iter(self._layout.regions))
+        return {
+            "route53-and-s3": f"began anew: users are sent to {home}, and backups are gone until `hmsdr backup run`"
+        }
 
     async def _region(self, agents: Agents, region: str, *, services: bool) -> str:
         ends = time.monotonic() + HEAL_SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,8 @@ Progress = Callable[[dict[str, Any]], None]
 UP_SECONDS = 120.0
 DOWN_SECONDS = 10.0
 _PAUSE = 0.05
+_LONGEST_PATH = 400
+"""Bytes of a lab's own path: below it lie names of up to a hundred, and SQLite opens 512."""
 
 
 async def take_place(directory: Path) -> socket.socket:
@@ -59,6 +62,13 @@ async def take_place(directory: Path) -> socket.socket:
 
 
 def _check_place(directory: Path, doing: str) -> None:
+    if len(os.fsencode(directory)) > _LONGEST_PATH:
+        raise RefusedError(
+            doing, f"its path has more than {_LONGEST_PATH} bytes: servers cannot open files below it",
+            "Name a shorter one with --dir",
+        )  # fmt: skip
+    if any(not character.isprintable() for character in str(directory)):
+        raise RefusedError(doing, "its name has a character that cannot be shown", "Name another with --dir")
     if directory.exists() and not directory.is_dir():
         raise RefusedError(doing, "it is not a directory", "Name another with --dir")
     if directory.exists() and not (directory / "lab.json").exists() and any(directory.iterdir()):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hmsdr.decide.authority import Holder
-from hmsdr.decide.gates import Gate, LagSeen, evaluate, refusing
+from hmsdr.decide.gates import Gate, GateState, LagSeen, evaluate, refusing
 from hmsdr.errors import RefusedError
 from hmsdr.log.events import Event
 from hmsdr.log.opening import open_store
@@ -28,7 +28,7 @@ from hmsdr.runbook.observe import cache_mode_of, mode_of, observations, sent_to
 from hmsdr.runbook.outage_clock import SEEN_AT
 from hmsdr.runbook.place import runners_place
 from hmsdr.runbook.plan import Mode, Plan
-from hmsdr.runbook.remainder import handed_back, rest
+from hmsdr.runbook.remainder import handed_back, refuse_following_as_holder, rest
 from hmsdr.runbook.runner import Runner
 from hmsdr.runbook.state import RunState, RunStatus, fold
 from hmsdr.runbook.systems import Systems
@@ -112,6 +112,7 @@ async def prepare(
         share = await share_reached(systems, parameters["to"])
     actions = {step.action for step in plan.steps()}
     if GRANT not in actions:
+        refuse_following_as_holder(plan, playbook, record)
         alone = PROMOTE_CACHE in actions and parameters.get("from") in playbook.regions
         mode = await cache_mode_of(systems, parameters["from"]) if alone else "unplanned"
         return Prepared(frozen(mode, record.epoch), ())
@@ -261,7 +262,10 @@ def _recorded(prepared: Prepared, overrides: Overrides, context: Mapping[str, An
         "gates": [asdict(gate) for gate in prepared.gates],
         SEEN_AT: None if seen_at is None else seen_at.isoformat(),
         "overrides": [
-            {"gate": gate, "reason": overrides.reason, "by": overrides.by} for gate in overrides.gates
+            {"gate": gate.name, "reason": overrides.reason, "by": overrides.by}
+            for gate in prepared.gates
+            # One that passed was overruled by nobody, whatever was typed.
+            if gate.name in overrides.gates and gate.state is not GateState.PASSED
         ],
         **context,
     }

@@ -12,6 +12,8 @@ from hmsdr.runbook.plan import Mode, Plan
 from hmsdr.runbook.systems import Systems
 
 _PROBE_SECONDS = 3.0
+FOLLOW = "postgres.follow"
+"""The action that makes a database a standby."""
 
 
 async def rest(
@@ -63,3 +65,22 @@ def handed_back(
         f"it is {str(record.phase).replace('_', ' ')} under epoch {record.epoch}, and {target} is not handing it over",
         "Look at `hmsdr authority show`; to move it, run `hmsdr failover`",
     )
+
+
+def refuse_following_as_holder(plan: Plan, playbook: Playbook, record: Authority) -> None:
+    """A database that holds the right to write is nobody's standby.
+
+    Raises:
+        RefusedError: the plan, which moves no right, would make it one.
+    """
+    for step in plan.steps():
+        region = step.arguments.get("region")
+        if step.action != FOLLOW or region not in playbook.regions or record.holder is None:
+            continue
+        if playbook.regions[region].postgres.instance == record.holder.instance:
+            other = playbook.other_region(region)
+            raise RefusedError(
+                f"making {region} follow {other}",
+                f"{region} holds the right to write (epoch {record.epoch})",
+                f"Did you mean `hmsdr follow {other}`? To move the right, run `hmsdr failover {region} {other}`",
+            )

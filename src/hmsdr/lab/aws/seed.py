@@ -29,15 +29,15 @@ def client(layout: Layout, service: str, *, attempts: int = 5) -> Any:
     )
 
 
-async def seed(layout: Layout) -> None:
-    """Make what is missing."""
-    await asyncio.to_thread(_seed, layout)
+async def seed(layout: Layout) -> bool:
+    """Make what is missing; whether the zone was, as at the beginning, or because the server lost everything."""
+    return await asyncio.to_thread(_seed, layout)
 
 
-def _seed(layout: Layout) -> None:
+def _seed(layout: Layout) -> bool:
     route53, s3 = client(layout, "route53"), client(layout, "s3")
     zones = route53.list_hosted_zones_by_name(DNSName=ZONE)["HostedZones"]
-    if not zones:
+    if began := not zones:
         zones = [route53.create_hosted_zone(Name=ZONE, CallerReference=layout.lab_id)["HostedZone"]]
     zone = zones[0]["Id"].rpartition("/")[2]
     have = {
@@ -58,6 +58,7 @@ def _seed(layout: Layout) -> None:
         if bucket not in {item["Name"] for item in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=bucket, **where)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return began
 
 
 def _records(layout: Layout) -> list[dict[str, Any]]:
