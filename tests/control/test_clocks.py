@@ -24,13 +24,17 @@ FOR_PEOPLE = {
     "control/inspection.py": "the moment of an inspection",
     "control/logs.py": "the moment of a line",
     "control/promote.py": "the moment on the promotion",
+    "control/recovering.py": "the name of a directory that is kept, and moments in an account",
     "control/server.py": "tells a reused pid from another boot, where the process itself cannot be looked at",
     "control/sighting.py": "when the primary was last seen, to be shown",
     "control/watch.py": "the moments in a trigger's account",
     "log/etcd.py": "the moment of an event",
     "log/sqlite.py": "the moment of an event",
     "runbook/actions/notification.py": "the moment a message was sent",
+    "runbook/actions/shifting.py": "how long users were held at a share, also over a runner's death, and of when Prometheus's figures "
+    "are: a jump may cut a soak short, and never what it takes of figures to go on",
     "runbook/gap.py": "the age of a figure that is shown",
+    "runbook/homecoming.py": "ages that gates are judged by, as in observe",
     "runbook/launch.py": "the name of a run",
     "runbook/observe.py": "ages that gates are judged by: a jump closes a gate, and people are told which age it is",
 }

@@ -89,7 +89,7 @@ async def test_forks_end_with_their_server_and_the_next_one_comes_up_all_the_sam
     async def ended() -> bool:
         return start_time(before.pid) is None
 
-    await wait_for(ended, "the fork to end", 5)
+    await wait_for(ended, "the fork to end", 20)
     after = await forks.fork("patient", settings(POD_IP="127.139.9.100"), tmp_path, tmp_path / "2.log")
     assert after.pid != before.pid
     await wait_for(lambda: fetch("http://127.139.9.100:8080/metrics"), "the next one to serve")
