@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
-
-from pydantic import model_validator
+from typing import Any, ClassVar, Literal
 
 from hmsdr.decide.recovery import Path
 from hmsdr.drivers.agent_answers import RecoveryAnswer
@@ -17,6 +15,7 @@ from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 from hmsdr.runbook.actions.database import psql
+from hmsdr.runbook.actions.following import FollowArgs
 
 _ASK_SECONDS = 10.0
 
@@ -80,22 +79,11 @@ class SlotReady(Action[SlotArgs]):
         )
 
 
-class RecoverArgs(Model):
-    """`region` comes back behind `primary` by `path`; `backup` is the one to restore; the last two are a person's word about lost rows."""
+class RecoverArgs(FollowArgs):
+    """`region` comes back behind `primary` by `path`; `backup` is the one to restore. A person's word as for following."""
 
-    region: RegionName
-    primary: RegionName
-    epoch: int
     path: Literal["", "follow", "rewind", "restore", "basebackup"] = ""
     backup: str = ""
-    accepted_by: str = ""
-    accepted_because: str = ""
-
-    @model_validator(mode="after")
-    def _a_whole_word(self) -> Self:
-        if bool(self.accepted_by.strip()) != bool(self.accepted_because.strip()):
-            raise ValueError("accepting that not every lost row is known takes a named person and a reason")
-        return self
 
 
 class RecoverDatabase(Action[RecoverArgs]):

@@ -22,6 +22,7 @@ from hmsdr.drivers.route53 import Weight
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, GoBackError, Manual, RegionName, StepContext, UndoableAction
+from hmsdr.runbook.actions.traffic import upserts
 from hmsdr.runbook.homecoming import WEIGH
 from hmsdr.runbook.signals import filled, readings
 
@@ -145,20 +146,7 @@ class WeighTraffic(UndoableAction[ShareArgs]):
         """By hand: the weights as one batch of upserts."""
         traffic = playbook.traffic
         endpoint = f" --endpoint-url {playbook.aws.endpoint_url}" if playbook.aws.endpoint_url else ""
-        changes = [
-            {
-                "Action": "UPSERT",
-                "ResourceRecordSet": {
-                    "Name": traffic.record,
-                    "Type": traffic.record_type,
-                    "SetIdentifier": name,
-                    "Weight": weight,
-                    "TTL": traffic.ttl,
-                    "ResourceRecords": [{"Value": playbook.regions[name].ingress.address}],
-                },
-            }
-            for name, weight in args.weights(args.share).items()
-        ]
+        changes = upserts(playbook, args.weights(args.share))
         return Manual(
             (
                 f"ZONE=$(aws route53{endpoint} list-hosted-zones-by-name --dns-name {traffic.hosted_zone} "

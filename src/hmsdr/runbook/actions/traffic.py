@@ -11,6 +11,25 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, ServiceName, StepContext
 
 
+def upserts(playbook: Playbook, weights: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Changes that give the public record's regions these weights, as Route 53 takes them in a batch."""
+    traffic = playbook.traffic
+    return [
+        {
+            "Action": "UPSERT",
+            "ResourceRecordSet": {
+                "Name": traffic.record,
+                "Type": traffic.record_type,
+                "SetIdentifier": name,
+                "Weight": weight,
+                "TTL": traffic.ttl,
+                "ResourceRecords": [{"Value": playbook.regions[name].ingress.address}],
+            },
+        }
+        for name, weight in weights.items()
+    ]
+
+
 class ShiftArgs(Model):
     """All traffic goes to `to`; the records carry `epoch`."""
 
@@ -54,20 +73,7 @@ class ShiftTraffic(Action[ShiftArgs]):
         """By hand: the weights and the epoch as one batch of upserts."""
         traffic = playbook.traffic
         endpoint = f" --endpoint-url {playbook.aws.endpoint_url}" if playbook.aws.endpoint_url else ""
-        changes = [
-            {
-                "Action": "UPSERT",
-                "ResourceRecordSet": {
-                    "Name": traffic.record,
-                    "Type": traffic.record_type,
-                    "SetIdentifier": name,
-                    "Weight": weight,
-                    "TTL": traffic.ttl,
-                    "ResourceRecords": [{"Value": playbook.regions[name].ingress.address}],
-                },
-            }
-            for name, weight in _weights(playbook, args.to).items()
-        ]
+        changes = upserts(playbook, _weights(playbook, args.to))
         changes.append(
             {
                 "Action": "UPSERT",
