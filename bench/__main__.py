@@ -16,14 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import detection, failover, incidents, journal, simulator, switchover, watching
+from bench import comparing, detection, failover, incidents, journal, simulator, switchover, watching
 from bench.figures import lines, remarks, rows
 from hmsdr.errors import FailedError, HmsdrError
 
-PARTS = ("journal", "incidents", "simulator", "watching", "failover", "detection", "switchover")
+PARTS = ("journal", "incidents", "simulator", "watching", "failover", "detection", "switchover", "comparing")
 _DESCRIPTION = (
     "The failover beside its floor, detection, a planned database switchover beside Patroni's, watching many endpoints, "
-    "the journal's cost, the runner's memory, an incident of many events, a seed of the simulator."
+    "comparing data beside counting them, the journal's cost, the runner's memory, an incident of many events, a seed of the simulator."
 )
 
 
@@ -104,6 +104,10 @@ async def _measure(rounds: int, only: str | None) -> dict[str, Any]:
         if only in (None, "switchover"):
             print("A planned database switchover: hmsdr and Patroni in turn, each there and back", flush=True)
             found["switchover"] = await switchover.measure(Path(place), rounds)
+        if only in (None, "comparing"):
+            sizes = " and ".join(f"{size} MiB" for size in comparing.SIZES)
+            print(f"Comparing a primary with its standby: {sizes}, beside count(*) on both", flush=True)
+            found["comparing"] = await asyncio.to_thread(comparing.measure, Path(place), rounds)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import floor
+from bench.memory import peak_mb
 from bench.parts import last
 from hmsdr.drill.measures import execution_seconds
 from hmsdr.drivers.agent import AgentClient
@@ -28,7 +28,6 @@ SOURCE, TARGET = "us-east-1", "us-west-2"
 _RUN_SECONDS = 120.0
 _LOOK_SECONDS = 0.02
 _WHOLE_SECONDS = 20.0
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +128,17 @@ async def _ours(layout: Layout) -> Ours:
 
 
 async def _peak_until_ended(process: subprocess.Popen[bytes]) -> float:
-    """The kernel's own high-water mark, looked at until the process has ended; it only rises.
-
-    Not its resource usage: that begins with the memory of whoever started it.
-    """
-    status = Path("/proc") / str(process.pid) / "status"
-    peak = 0
+    """Its high-water mark, looked at until it has ended."""
+    peak = 0.0
     ends = time.monotonic() + _RUN_SECONDS
     while process.poll() is None:
         if time.monotonic() > ends:
             raise FailedError(
                 "measuring a failover", f"not done after {_RUN_SECONDS:g} s", "Try it by hand on a lab"
             )
-        if found := _PEAK.search(status.read_text()):
-            peak = max(peak, int(found[1]))
+        peak = max(peak, peak_mb(process.pid))
         await asyncio.sleep(_LOOK_SECONDS)
-    return peak * 1024 / 1e6
+    return peak
 
 
 def _steps(run: RunState) -> dict[str, float]:

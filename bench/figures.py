@@ -18,6 +18,10 @@ SNAPSHOT_LIMIT_MS = 50.0
 WATCHING_LIMIT_PERCENT = 25.0
 LINEAR_LIMIT = 1.1
 """What an endpoint among the most may cost, beside one among the fewest."""
+COMPARING_LIMIT = 4.0
+"""Times as long as `SELECT count(*)` that reads the table, on both sides."""
+FLAT_LIMIT = 1.1
+"""Times the memory at the smallest size that the largest may take."""
 READY = "scaling-up/ready"
 """The step that ends when all pods of the new region are ready."""
 
@@ -85,7 +89,14 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ]
     if part := found.get("simulator"):
         table.append(Row("a seed of the simulator", "ms", 1, Spread.of(part["seed_ms"]), SEED_LIMIT_MS))
-    return table + _incidents(found) + _detection(found) + _switchover(found) + _watching(found)
+    return (
+        table
+        + _incidents(found)
+        + _detection(found)
+        + _switchover(found)
+        + _watching(found)
+        + _comparing(found)
+    )
 
 
 def _incidents(found: Mapping[str, Any]) -> list[Row]:
@@ -149,6 +160,28 @@ def _watching(found: Mapping[str, Any]) -> list[Row]:
             for count, values in sorted(percent.items())
         ),
         Row(f"one of {most} / one of {least}", "", 2, Spread.of(ratios(*each)), LINEAR_LIMIT),
+    ]
+
+
+def _comparing(found: Mapping[str, Any]) -> list[Row]:
+    if not (part := found.get("comparing")):
+        return []
+    sizes = {int(size): each for size, each in part["sizes"].items()}
+    least, most = sizes[min(sizes)], sizes[max(sizes)]
+    counted, compared = most["count_seconds"], most["compare_seconds"]
+    return [
+        Row(f"count(*) of {max(sizes)} MiB on both sides", "s", 2, Spread.of(counted)),
+        Row("the same, of its index only", "s", 2, Spread.of(most["index_count_seconds"])),
+        Row("the same compared", "s", 2, Spread.of(compared)),
+        Row("compared / count(*)", "", 2, Spread.of(ratios(compared, counted)), COMPARING_LIMIT),
+        Row("memory of the comparison", "MB", 0, Spread.of(most["memory_mb"])),
+        Row(
+            f"memory at {max(sizes)} / at {min(sizes)} MiB",
+            "",
+            2,
+            Spread.of(ratios(most["memory_mb"], least["memory_mb"])),
+            FLAT_LIMIT,
+        ),
     ]
 
 

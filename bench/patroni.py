@@ -35,7 +35,7 @@ _UP_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _LOOK_SECONDS = 0.1
 _ASK_SECONDS = 1.0
-_PARAMETERS = {
+PARAMETERS = {
     "wal_level": "logical",
     "wal_log_hints": "on",
     "track_commit_timestamp": "on",
@@ -55,7 +55,7 @@ class PatroniCluster:
         self._name = f"hmsdr-bench-{place.name}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._unprivileged: Unprivileged = choose("nobody" if os.geteuid() == 0 else None)
-        ports = _free_ports(2 + 2 * len(NODES))
+        ports = free_ports(2 + 2 * len(NODES))
         self._etcd, self._etcd_peer = ports[:2]
         self._rest = dict(zip(NODES, ports[2:4], strict=True))
         self.postgres = {name: Endpoint(_HOST, port) for name, port in zip(NODES, ports[4:], strict=True)}
@@ -191,7 +191,7 @@ class PatroniCluster:
                     "ttl": 30,
                     "loop_wait": 10,
                     "retry_timeout": 10,
-                    "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": _PARAMETERS},
+                    "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": PARAMETERS},
                 },
                 "initdb": [{"encoding": "UTF8"}, "data-checksums"],
             },
@@ -232,7 +232,8 @@ def _get(url: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses now."""
     sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import os
 import resource
 import subprocess
 import sys
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
+from bench.memory import peak_mb
 from hmsdr.control.endpoints import EndpointsWatch
 from hmsdr.control.prober import Verdict
 from hmsdr.drivers.http import HttpProbe
@@ -104,7 +104,7 @@ async def _watch(ports: list[int]) -> dict[str, Any]:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         return {
             "percent": 100 * used / took,
-            "memory_mb": _memory(),
+            "memory_mb": peak_mb(os.getpid()),
             "asked_a_second": (watch.asked - asked) / took,
             "skipped": watch.skipped - skipped,
             "silent": len(watch.unseen(now)),
@@ -118,12 +118,6 @@ async def _watch(ports: list[int]) -> dict[str, Any]:
 def _cpu() -> float:
     own = resource.getrusage(resource.RUSAGE_SELF)
     return own.ru_utime + own.ru_stime
-
-
-def _memory() -> float:
-    """The kernel's high-water mark, in MB; resource usage begins with the memory of whoever started us."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return 0.0 if found is None else int(found[1]) * 1024 / 1e6
 
 
 def main() -> int:

@@ -166,3 +166,19 @@ def test_an_incident_of_many_events_is_judged_folded_and_from_its_snapshot() -> 
     assert (cold.holds, cold.judged) == (True, 0.5)
     assert (warm.holds, warm.judged) == (False, 60.0)
     assert (read.limit, alone.limit) == (None, None)
+
+
+def test_comparing_is_judged_beside_the_count_that_reads_as_much_and_by_memory_that_stays() -> None:
+    def size(counted: float, compared: float, memory: float) -> dict[str, list[float]]:
+        return {
+            "count_seconds": [counted],
+            "index_count_seconds": [counted / 2],
+            "compare_seconds": [compared],
+            "memory_mb": [memory],
+        }
+
+    found = {"comparing": {"sizes": {"128": size(0.1, 0.1, 50.0), "1024": size(1.0, 3.9, 56.0)}}}
+    table = {row.name: row for row in rows(found)}
+    ratio, flat = table["compared / count(*)"], table["memory at 1024 / at 128 MiB"]
+    assert (ratio.judged, ratio.holds) == (pytest.approx(3.9), True)
+    assert (flat.judged, flat.holds) == (pytest.approx(1.12), False)

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from hmsdr.control.server import PostgresServer
 from hmsdr.control.unprivileged import choose
 from hmsdr.drivers.errors import OutcomeUnknownError, PermanentError, TemporaryError
 from hmsdr.drivers.postgres import Postgres
+from hmsdr.drivers.postgres_snapshots import connect
+from hmsdr.drivers.postgres_sums import add_up, prepare, tables
 from hmsdr.playbook.topology import PostgresInstance
 
 
@@ -240,3 +243,43 @@ async def test_damage_is_seen(running: Running) -> None:
     while (await driver.integrity(deadline=5)).checksum_failures == 0:
         assert time.monotonic() < ends, "the damage was not counted"
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.req("RC-3")
+@pytest.mark.parametrize("newer", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("numeric", "1.0", "1.00"),
+        ("numeric", "5", "-5"),
+        ("numeric", "NaN", "Infinity"),
+        ("numeric", "Infinity", "-Infinity"),
+        ("float8", "0", "-0"),
+        ("float4", "0", "-0"),
+        ("interval", "1 month", "30 days"),
+        ("timestamptz", "2026-11-25 10:00+00", "2026-11-25 10:00+01"),
+        ("timestamptz", "infinity", "-infinity"),
+        ("date", "2026-11-25", "2026-11-26"),
+        ("bool", "true", "false"),
+        ("bytea", r"\x00", r"\x0000"),
+        ("jsonb", '{"a": 1.0}', '{"a": 1.00}'),
+        ("text", "a", "A"),
+        ("bpchar", "a", "b"),
+    ],
+)
+async def test_values_that_are_not_the_same_bytes_add_up_to_different_sums(
+    running: Running, newer: bool, kind: str, one: str, other: str
+) -> None:
+    async with await connect(running[1]) as session:
+        await prepare(session)
+        found = []
+        for value in (one, other):
+            await session.execute("DROP TABLE IF EXISTS public.odd")
+            await session.execute(f"CREATE TABLE public.odd (x {kind}, y int)")  # type: ignore[arg-type]
+            await session.execute("INSERT INTO public.odd VALUES (%s, NULL)", (value,))
+            (table,) = [each for each, _ in await tables(session) if each.name == "odd"]
+            chosen = replace(table, server=table.server if newer else 150000)
+            found.append([await add_up(session, chosen) for _ in range(2)])
+        await session.execute("DROP TABLE public.odd")
+    assert found[0][0] == found[0][1]
+    assert found[0][0] != found[1][0]
