@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casebook import START, Log
-from hmsdr.decide.outbox import PAUSES, UNHEARD, Attempt, Outbox, failing, fold, kind_of, ready
+from hmsdr.decide.outbox import (
+    PAUSES,
+    RECEIPTS_FOR,
+    UNHEARD,
+    Attempt,
+    Outbox,
+    failing,
+    fold,
+    kind_of,
+    ready,
+    unreceipted,
+)
 from hmsdr.playbook.people import Rates
 
 SLACK, TEAMS = "slack:#incident-response", "teams:Incident Response"
@@ -48,6 +59,46 @@ def test_what_is_needed_most_goes_first_and_nothing_twice() -> None:
     done = box(log)
     assert (set(done.done), done.waiting) == ({"a", "b", "c"}, {})
     assert not any(each.maybe_twice for each in done.done.values())
+
+
+@pytest.mark.req("CM-1")
+def test_a_channel_that_asks_for_peace_is_left_in_peace_by_every_message() -> None:
+    log = Log()
+    queued(log, "a")
+    queued(log, "only", channels=(SLACK,))
+    for attempt in ready(box(log), log.now):
+        sending(log, attempt)
+        settled(log, attempt, "failed", found="HTTP 429", after=90)
+    queued(log, "later")
+    assert [(each.key, each.channel) for each in ready(box(log), log.now)] == [("a", TEAMS), ("later", TEAMS)]
+    now = log.now + timedelta(seconds=89)
+    assert SLACK not in {each.channel for each in ready(box(log), now)}
+    assert ("only", SLACK) in {
+        (each.key, each.channel) for each in ready(box(log), now + timedelta(seconds=2))
+    }
+
+
+@pytest.mark.parametrize("after", [None, "90", -1, 0, 1e9, float("nan"), True])
+def test_an_odd_wish_for_peace_silences_no_channel(after: object) -> None:
+    log = Log()
+    queued(log, "a", channels=(SLACK,))
+    (attempt,) = ready(box(log), log.now)
+    sending(log, attempt)
+    settled(log, attempt, "failed", found="x", after=after)
+    assert [each.channel for each in ready(box(log), log.now + PAUSES[0])] == [SLACK]
+
+
+def test_what_became_of_a_message_is_known_once_its_channel_told() -> None:
+    log = Log()
+    queued(log, "a", channels=("sms:Ada",))
+    (attempt,) = ready(box(log), log.now)
+    sending(log, attempt)
+    settled(log, attempt, "sent", reference="SM1")
+    assert [key for key, _ in unreceipted(box(log), log.now)] == ["a"]
+    assert unreceipted(box(log), log.now + RECEIPTS_FOR) == []
+    settled(log, attempt, "receipt", status="undelivered")
+    log.add("message.receipt", "nobody", status="delivered")
+    assert (unreceipted(box(log), log.now), box(log).done["a"].receipt) == ([], "undelivered")
 
 
 @pytest.mark.req("CM-1")

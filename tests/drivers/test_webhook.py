@@ -10,6 +10,7 @@ import struct
 import time
 import traceback
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,13 @@ import pytest_asyncio
 from aiohttp import web
 from hospital import free_network
 
-from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.drivers.errors import (
+    DriverError,
+    OutcomeUnknownError,
+    PermanentError,
+    TemporaryError,
+    asked_to_wait,
+)
 from hmsdr.drivers.webhook import Webhook, whom_to_trust
 from hmsdr.lab.tls import write_certificates
 
@@ -193,3 +200,23 @@ async def test_a_certificate_must_be_trusted_and_readable(receiver: Receiver, tm
     assert "missing.pem" in error.found
     assert isinstance(await failure(Webhook(f"https://{receiver.host}:{HTTP}/{TOKEN}")), DriverError)
     assert receiver.got == []
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("30", 30.0),
+        (" 0 ", 0.0),
+        ("99999", 3600.0),
+        ("Thu, 01 Jan 2026 00:01:30 GMT", 90.0),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 3600.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("१२", None),
+    ],
+)
+def test_retry_after_in_both_its_forms(header: str | None, seconds: float | None) -> None:
+    assert asked_to_wait(header, datetime(2026, 1, 1, tzinfo=UTC)) == seconds

@@ -13,13 +13,15 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from casebook import BOOK
 from hmsdr.errors import RefusedError
 from hmsdr.incident.alertmanager import MOST_ALERTS, MOST_BYTES, read
 from hmsdr.incident.desk import Desk
-from hmsdr.incident.intake import application
+from hmsdr.incident.listening import application
 from hmsdr.log.sqlite import SqliteStore
+from hmsdr.playbook.model import Playbook
 
 KEY = "a-key"
 
@@ -37,6 +39,11 @@ def payload(*alerts: dict[str, Any]) -> bytes:
     return json.dumps({"version": "4", "status": "firing", "alerts": alerts}).encode()
 
 
+def keyed() -> Playbook:
+    monitoring = BOOK.prometheus.model_copy(update={"alerts_key": SecretStr(KEY)})
+    return BOOK.model_copy(update={"prometheus": monitoring})
+
+
 class Intake:
     def __init__(self, store: SqliteStore, url: str, session: aiohttp.ClientSession) -> None:
         self.store, self.url, self.session = store, url, session
@@ -51,7 +58,7 @@ class Intake:
 @pytest.fixture
 async def intake(tmp_path: Path) -> AsyncIterator[Intake]:
     store = await SqliteStore.open(tmp_path / "log.db", create=True)
-    runner = web.AppRunner(application(Desk(BOOK, store), store, KEY), access_log=None)
+    runner = web.AppRunner(application(Desk(BOOK, store), store, keyed()), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:

@@ -26,6 +26,7 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     yield from _alone(playbook)
     yield from _lists(playbook)
     yield from _audiences(playbook)
+    yield from _status_page(playbook)
     yield from _made_up(playbook)
 
 
@@ -122,6 +123,29 @@ def _audiences(playbook: Playbook) -> Iterator[Finding]:
     for name, audience in playbook.audiences.items():
         if not audience.channels:
             yield Finding(("audiences", name, "channels"), "an empty list", "at least one channel")
+
+
+def _status_page(playbook: Playbook) -> Iterator[Finding]:
+    page = playbook.status_page
+    if page is None:
+        return
+    if page.audience not in playbook.audiences:
+        hint = nearest(page.audience, playbook.audiences)
+        yield Finding(
+            ("status_page", "audience"),
+            f"the unknown audience {page.audience!r}",
+            "a name of audiences",
+            hint,
+        )
+    for region in page.buckets:
+        if region not in playbook.sites():
+            hint = nearest(region, playbook.sites())
+            yield Finding(
+                ("status_page", "buckets", region), "the name of no site", "a region, or the witness", hint
+            )
+    if len(set(page.buckets.values())) == 1:
+        remedy = "The page must be readable when a region is lost."
+        yield Finding(("status_page", "buckets"), "one bucket", "one in each region", remedy, "warning")
 
 
 def _made_up(playbook: Playbook) -> Iterator[Finding]:

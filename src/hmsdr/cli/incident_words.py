@@ -20,13 +20,15 @@ from hmsdr.cli.desks import desk_of, json_option
 from hmsdr.cli.serving import address, serving, stop_on_signals
 from hmsdr.control.logs import log
 from hmsdr.decide.incident import Word
+from hmsdr.decide.links import key_of
 from hmsdr.decide.messages import TEAM, Message, compose
 from hmsdr.decide.outbox import Outbox
 from hmsdr.errors import FailedError, RefusedError
 from hmsdr.incident.desk import Desk
-from hmsdr.incident.intake import application
 from hmsdr.incident.keeper import Keeper, escalation, queue, reachable, said_by_hand
+from hmsdr.incident.listening import application
 from hmsdr.incident.post import Post
+from hmsdr.incident.publisher import Publisher
 from hmsdr.incident.snapshot import beside
 from hmsdr.log.store import Store
 from hmsdr.playbook.findings import nearest
@@ -180,7 +182,7 @@ def _sent_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
 @click.command()
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, help="Seconds between two rounds.")
 @click.option(
-    "--listen", "where", metavar="HOST:PORT", help="Take Alertmanager's webhook there, at /v1/alerts."
+    "--listen", "where", metavar="HOST:PORT", help="Serve Alertmanager's webhook and signed links there."
 )
 @playbook_option
 def keep(interval: float, where: str | None, playbook_path: Path | None) -> None:
@@ -194,25 +196,25 @@ def keep(interval: float, where: str | None, playbook_path: Path | None) -> None
 async def _keep(path: Path | None, interval: float, where: tuple[str, int] | None) -> None:
     stop = stop_on_signals()
     async with opened(path) as (playbook, store):
+        key_of(playbook)  # refused here, for a round would send its calls without links
         name = f"keeper@{socket.gethostname()}"
         keeper = Keeper(playbook, store, beside(playbook.store.path), name)
         async with AsyncExitStack() as stack:
             if where is not None:
                 await _listen(stack, playbook, store, where)
+            if playbook.status_page is not None:
+                desk = Desk(playbook, store, beside(playbook.store.path))
+                publisher = Publisher(playbook, playbook.status_page, desk)
+                stack.push_async_callback(publisher.close)
+                task = asyncio.create_task(publisher.run(stop, max(1.0, interval), _report))
+                stack.callback(task.cancel)
             await keeper.run(stop, interval, _report)
 
 
 async def _listen(stack: AsyncExitStack, playbook: Playbook, store: Store, where: tuple[str, int]) -> None:
-    key = playbook.prometheus.alerts_key
-    if key is None:
-        raise RefusedError(
-            "listening for alerts",
-            "the playbook has no prometheus.alerts_key",
-            "Whoever posts must show it: anybody could declare incidents otherwise",
-        )
     desk = Desk(playbook, store, beside(playbook.store.path))
-    served = application(desk, store, key.get_secret_value())
-    await stack.enter_async_context(serving(served, *where, None, "alerts"))
+    served = application(desk, store, playbook)
+    await stack.enter_async_context(serving(served, *where, None, "alerts and answers"))
 
 
 def _report(found: str) -> None:

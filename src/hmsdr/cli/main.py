@@ -27,6 +27,7 @@ COMMANDS = {
     "switchback": ("hmsdr.cli.switchback:switchback", "Go home to a recovered region, share by share."),
     "declare": ("hmsdr.cli.declare:declare", "Say that a region is lost: leave it at once."),
     "incident": ("hmsdr.cli.incident:incident", "Declare incidents, and see them through."),
+    "contacts": ("hmsdr.cli.contacts:contacts", "Who is still reached; cards and sheets with all numbers."),
     "veto": ("hmsdr.cli.declare:veto", "Stop a failover that the controllers propose."),
     "health-check": (
         "hmsdr.cli.health_check:health_check",

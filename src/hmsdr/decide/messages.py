@@ -67,7 +67,7 @@ def compose(
     group = playbook.audiences.get(audience)
     wording: Wording = "technical" if group is None else group.wording
     if wording == "plain":
-        sentences = PATIENTS[language][word][_reach(incident)]
+        sentences = PATIENTS[language][word][reach_of(incident)]
         return Message(audience, word, language, PATIENT_SUBJECTS[language][word], "\n".join(sentences))
     page = _Page(incident, playbook, wording, now)
     lines = {Word.FIRST: _initial, Word.UPDATE: _update, Word.RESOLUTION: _resolution}[word](page)
@@ -84,7 +84,8 @@ def ours(playbook: Playbook) -> frozenset[str]:
     return frozenset((*people, *(entry.reach for entries in lists for entry in entries)))
 
 
-def _reach(incident: Incident) -> Reach:
+def reach_of(incident: Incident) -> Reach:
+    """How much of the hospital it reaches, for patients' words."""
     if incident.severity == "SEV-0":
         return "all"
     return "slow" if incident.severity == "SEV-3" else "some"

@@ -1,6 +1,6 @@
 """What is to be sent, on which channel, and what has become of it: a fold of the log, and a decision (CM-1, CM-2). Pure.
 
-    queued -> sending -> sent
+    queued -> sending -> sent -> receipt             where the channel tells what became of it: it arrived, or it did not
               sending -> failed -> sending …     the next channel at once, the same one after a pause; for ever, never given up
               sending -> (nothing is heard)      whoever sent it died: after a while it is sent again, and may have come twice
 
@@ -19,12 +19,17 @@ from hmsdr.decide.signals import Recorded
 from hmsdr.playbook.people import Rates
 
 QUEUED, SENDING, SENT, FAILED = "message.queued", "message.sending", "message.sent", "message.failed"
-_KINDS = frozenset({QUEUED, SENDING, SENT, FAILED})
+RECEIPT = "message.receipt"
+_KINDS = frozenset({QUEUED, SENDING, SENT, FAILED, RECEIPT})
 PAUSES = tuple(timedelta(seconds=each) for each in (2, 5, 15, 30, 60))
 """Before a channel that did not take a message is asked again."""
 UNHEARD = timedelta(seconds=60)
 """A sender of whom nothing is heard for so long has died; longer than any sending may take."""
+RECEIPTS_FOR = timedelta(hours=1)
+"""What a channel has not told by then it is not asked any more."""
 _MINUTE = timedelta(minutes=1)
+_LONGEST_PEACE = 3600
+"""Seconds that a channel may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,10 @@ class Delivered:
     word: str
     audience: str
     incident: str
+    reference: str = ""
+    """By which the channel knows it, where it tells what became of it."""
+    receipt: str = ""
+    """What it told: ``delivered``, ``undelivered`` …; empty while it has told nothing that is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +93,26 @@ class Outbox:
     done: Mapping[str, Delivered] = field(default_factory=dict)
     recent: tuple[tuple[str, datetime], ...] = ()
     """Kind of channel and time of sendings in the last minute before the last one."""
+    held: Mapping[str, datetime] = field(default_factory=dict)
+    """Channels that asked for peace, and until when."""
 
 
 def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
     """The outbox with `events` more; those that were read before are passed over."""
     waiting, done, recent = dict(outbox.waiting), dict(outbox.done), list(outbox.recent)
+    held = dict(outbox.held)
     seq = outbox.seq
     for event in events:
-        if event.seq <= seq:
-            continue
-        seq = event.seq
-        if event.kind not in _KINDS:
+        fresh, seq = event.seq > seq, max(seq, event.seq)
+        if not fresh or event.kind not in _KINDS:
             continue
         if event.kind == QUEUED:
             if event.subject not in waiting and event.subject not in done:
                 waiting[event.subject] = _parcel(event)
+            continue
+        if event.kind == RECEIPT:
+            if event.subject in done:
+                done[event.subject] = replace(done[event.subject], receipt=str(event.data.get("status", "")))
             continue
         parcel = waiting.get(event.subject)
         if parcel is None:
@@ -109,16 +123,17 @@ def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
             recent.append((kind_of(channel), event.at))
         elif event.kind == FAILED:
             waiting[parcel.key] = _failed(parcel, channel, event)
+            _hold(held, channel, event)
         else:
             del waiting[parcel.key]
             done[parcel.key] = Delivered(
-                event.at, channel, parcel.doubtful, parcel.queued_at, parcel.word, parcel.audience, parcel.incident
+                event.at, channel, parcel.doubtful, parcel.queued_at, parcel.word, parcel.audience, parcel.incident,
+                str(event.data.get("reference", "")),
             )  # fmt: skip
     # Once for all events: at thousands a minute, once for each would take longer than sending them.
     last = max((at for _, at in recent), default=None)
-    return Outbox(
-        seq, waiting, done, tuple(each for each in recent if last is None or last - each[1] < _MINUTE)
-    )
+    lately = tuple(each for each in recent if last is None or last - each[1] < _MINUTE)
+    return Outbox(seq, waiting, done, lately, held)
 
 
 def ready(
@@ -138,11 +153,12 @@ def ready(
         rates: messages that a kind of channel takes in a minute.
     """
     used = Counter(kind for kind, at in outbox.recent if now - at < _MINUTE)
+    held = frozenset(name for name, until in outbox.held.items() if now < until)
     found: list[Attempt] = []
     for parcel in sorted(outbox.waiting.values(), key=lambda each: (each.need, each.queued_seq)):
         if len(found) == most:
             break
-        channel = _channel(parcel, now, unheard)
+        channel = _channel(parcel, now, unheard, held)
         if channel is None:
             continue
         kind = kind_of(channel)
@@ -151,6 +167,16 @@ def ready(
         used[kind] += 1
         found.append(Attempt(parcel.key, channel, sum(parcel.tried.values()) + 1))
     return found
+
+
+def unreceipted(outbox: Outbox, now: datetime, most: int = 50) -> list[tuple[str, Delivered]]:
+    """Messages of the last hour of which the channel can still tell what became of them, oldest first: key and what is known."""
+    found = [
+        (key, each)
+        for key, each in outbox.done.items()
+        if each.reference and not each.receipt and now - each.at < RECEIPTS_FOR
+    ]
+    return sorted(found, key=lambda each: each[1].at)[:most]
 
 
 def kind_of(channel: str) -> str:
@@ -163,15 +189,19 @@ def failing(outbox: Outbox) -> list[Parcel]:
     return [each for each in outbox.waiting.values() if all(each.tried.get(name) for name in each.channels)]
 
 
-def _channel(parcel: Parcel, now: datetime, unheard: timedelta) -> str | None:
-    """The channel that is to be tried now: the first of those that were tried least."""
+def _channel(parcel: Parcel, now: datetime, unheard: timedelta, held: frozenset[str]) -> str | None:
+    """The channel that is to be tried now: the first of those that were tried least and did not ask for peace."""
     if parcel.sending_at is not None:
         if now - parcel.sending_at < unheard:
             return None
         # Nothing was heard of it: as if it had failed.
-        return min(parcel.channels, key=lambda name: parcel.tried.get(name, 0))
+        free = [name for name in parcel.channels if name not in held]
+        return min(free, key=lambda name: parcel.tried.get(name, 0), default=None)
     # When all refuse, all are asked now and then: somebody may have mended one.
     usable = [name for name in parcel.channels if name not in parcel.refused] or list(parcel.channels)
+    usable = [name for name in usable if name not in held]
+    if not usable:
+        return None
     channel = min(usable, key=lambda name: parcel.tried.get(name, 0))
     times = parcel.tried.get(channel, 0)
     if times == 0 or parcel.failed_at is None or any(parcel.tried.get(name, 0) > times for name in usable):
@@ -193,6 +223,18 @@ def _parcel(event: Recorded) -> Parcel:
         event.at,
         event.seq,
     )
+
+
+def _hold(held: dict[str, datetime], channel: str, event: Recorded) -> None:
+    """A channel that did not take a message may have asked for peace."""
+    after = event.data.get("after")
+    if isinstance(after, int | float) and 0 < after <= _LONGEST_PEACE:
+        held[channel] = max(held.get(channel, event.at), event.at + timedelta(seconds=after))
+
+
+def _receipt(done: dict[str, Delivered], event: Recorded) -> None:
+    if event.kind == RECEIPT and event.subject in done:
+        done[event.subject] = replace(done[event.subject], receipt=str(event.data.get("status", "")))
 
 
 def _sending(parcel: Parcel, channel: str, at: datetime) -> Parcel:

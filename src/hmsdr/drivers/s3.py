@@ -109,12 +109,24 @@ class ObjectStore:
             raise PermanentError(doing, f"it has more than {limit} bytes", "It is not what it is taken for")
         return content
 
-    async def put(self, bucket: str, key: str, content: bytes, *, deadline: float) -> StoredObject:
-        """Write a small object, and give it as the store then has it."""
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        content: bytes,
+        *,
+        deadline: float,
+        kind: str = "binary/octet-stream",
+        cache: str = "",
+    ) -> StoredObject:
+        """Write a small object, and give it as the store then has it; `kind` and `cache` are what browsers are told of it."""
         doing = f"writing s3://{bucket}/{key}"
 
         def call(client: S3Client) -> StoredObject:
-            client.put_object(Bucket=bucket, Key=key, Body=content)
+            if cache:
+                client.put_object(Bucket=bucket, Key=key, Body=content, ContentType=kind, CacheControl=cache)
+            else:
+                client.put_object(Bucket=bucket, Key=key, Body=content, ContentType=kind)
             found = client.head_object(Bucket=bucket, Key=key)
             return StoredObject(key, found["ContentLength"], found["LastModified"])
 

@@ -9,13 +9,20 @@ import asyncio
 import functools
 import ssl
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.drivers.errors import (
+    DriverError,
+    OutcomeUnknownError,
+    PermanentError,
+    TemporaryError,
+    asked_to_wait,
+)
 
 _OK = range(200, 300)
 _TRUSTED_SECONDS = 60.0
@@ -54,6 +61,7 @@ class Webhook:
                 session.post(self._url, json=message, allow_redirects=False) as answer,
             ):
                 status, said = answer.status, await answer.content.read(_READ)
+                wait = asked_to_wait(answer.headers.get("Retry-After"), datetime.now(UTC))
         except aiohttp.ClientConnectorCertificateError as error:
             found = f"its certificate is not trusted: {error.certificate_error}"
             raise PermanentError(doing, found, "Check traffic.ca_file, and whose certificate it is") from None
@@ -70,7 +78,7 @@ class Webhook:
             )
             raise OutcomeUnknownError(doing, found, "Look in the channel before repeating") from None
         if status not in _OK:
-            raise _refused(doing, status)
+            raise _refused(doing, status, wait)
         if said.lstrip().startswith(_UNDELIVERED):
             raise TemporaryError(doing, "HTTP 200, but it says that it was not delivered", "Try again")
 
@@ -105,7 +113,7 @@ def _host(url: str) -> str:
         return "an address that cannot be read"
 
 
-def _refused(doing: str, status: int) -> DriverError:
+def _refused(doing: str, status: int, wait: float | None) -> DriverError:
     if status in _TRY_AGAIN:
-        return TemporaryError(doing, f"HTTP {status}", "Try again")
+        return TemporaryError(doing, f"HTTP {status}", "Try again", after=wait)
     return PermanentError(doing, f"HTTP {status}", "Check the webhook's URL: it may have been revoked")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hmsdr.errors import HmsdrError, RefusedError
-from hmsdr.incident.alertmanager import MOST_BYTES, news, read
+from hmsdr.incident.alertmanager import news, read
 from hmsdr.incident.desk import Desk
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
@@ -19,15 +19,16 @@ _LOG_SECONDS = 8.0
 """Alertmanager waits 10 s."""
 
 
-def application(desk: Desk, log: EventLog, key: str) -> web.Application:
+def add_routes(app: web.Application, desk: Desk, log: EventLog, key: str, lock: asyncio.Lock) -> None:
     """The way in.
 
     Args:
-        desk: of the log; its own, for requests come beside everything else.
+        app: where it is served.
+        desk: of the log; used by one request at a time.
         log: where alerts go.
         key: what Alertmanager shows as its bearer token.
+        lock: held while the desk is used.
     """
-    one_by_one = asyncio.Lock()
 
     async def alerts(request: web.Request) -> web.Response:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
@@ -42,7 +43,7 @@ def application(desk: Desk, log: EventLog, key: str) -> web.Application:
             return news(await desk.book(), found, "alertmanager")
 
         try:
-            async with one_by_one, asyncio.timeout(_LOG_SECONDS):
+            async with lock, asyncio.timeout(_LOG_SECONDS):
                 await append_after(log, fresh, doing="recording alerts")
         except HmsdrError as error:
             # Alertmanager sends it again.
@@ -51,10 +52,4 @@ def application(desk: Desk, log: EventLog, key: str) -> web.Application:
             return web.Response(status=503, text=f"the log did not take it within {_LOG_SECONDS:g} s\n")
         return web.json_response({"alerts": len(found)})
 
-    async def healthy(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    app = web.Application(client_max_size=MOST_BYTES)
     app.router.add_post("/v1/alerts", alerts)
-    app.router.add_get("/healthz", healthy)
-    return app

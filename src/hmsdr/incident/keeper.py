@@ -16,10 +16,12 @@ from hmsdr.decide.clocks import Due, How, due
 from hmsdr.decide.harmless import WITHHELD, shown, tells_of_a_patient
 from hmsdr.decide.incident import Incident, Word
 from hmsdr.decide.incidents import CALLED, SAID, Book
+from hmsdr.decide.links import link_for
 from hmsdr.decide.messages import TEAM, compose, ours
 from hmsdr.decide.oncall import reach
 from hmsdr.decide.outbox import QUEUED
 from hmsdr.errors import HmsdrError, RefusedError
+from hmsdr.incident.contacts import Contacts
 from hmsdr.incident.desk import KEEPER, Desk, text_of
 from hmsdr.incident.post import Post
 from hmsdr.log.append import append_after
@@ -31,6 +33,8 @@ from hmsdr.playbook.people import Language
 
 MOST_CALLS = 40
 """In one append; the rest follow in the next round."""
+ASK_SECONDS = 2.0
+"""From asking what became of messages to asking again."""
 _NEED = {TEAM: 1, "clinical-staff": 2, "patients": 4}
 """Who is told first: calls are 0, anybody else 3."""
 _HOW = {
@@ -56,6 +60,9 @@ class Keeper:
         self._store = store
         self.desk = Desk(playbook, store, snapshot)
         self.post = Post(playbook, store, name)
+        self._contacts = Contacts(playbook, store)
+        self._asking = Post(playbook, store, name)
+        """A second one, for a gateway that is slow to tell what became of a message must not keep the next call waiting."""
 
     async def round(self) -> dict[str, int]:
         """One round; how many events it took to route, calls and sendings it made.
@@ -77,6 +84,25 @@ class Keeper:
 
     async def run(self, stop: asyncio.Event, interval: float, report: Callable[[str], None]) -> None:
         """Round after round until `stop`; no error of a round ends it, each new one is reported."""
+        asking = asyncio.create_task(self._ask(stop))
+        try:
+            await self._rounds(stop, interval, report)
+        finally:
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
+
+    async def _ask(self, stop: asyncio.Event) -> None:
+        """What became of what was sent, and whether people are still reached, until `stop`."""
+        while not stop.is_set():
+            with suppress(HmsdrError):  # a log that does not answer is reported by the rounds
+                if self._asking.tells:
+                    await self._asking.receipts()
+                await self._contacts.ask_who_is_due(KEEPER)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), ASK_SECONDS)
+
+    async def _rounds(self, stop: asyncio.Event, interval: float, report: Callable[[str], None]) -> None:
         said = ""
         while not stop.is_set():
             more = False
@@ -99,8 +125,9 @@ async def call(desk: Desk, log: EventLog, playbook: Playbook) -> int:
     made: list[Due] = []
 
     async def calls() -> Sequence[NewEvent]:
-        made[:] = _due(await desk.book(), playbook)
-        return [event for each in made for event in _call(each, playbook)]
+        book = await desk.book()
+        made[:] = _due(book, playbook)
+        return [event for each in made for event in _call(each, book.incidents[each.incident], playbook)]
 
     await append_after(log, calls, doing="calling who is due")
     return len(made)
@@ -141,6 +168,10 @@ def _letters(
     group = playbook.audiences.get(audience)
     languages: tuple[Language, ...] = ("en",) if group is None else group.languages
     ways = [_channels(playbook)] if group is None else [[f"{kind}@{audience}"] for kind in group.endpoints]
+    first = tuple(dict.fromkeys(chain[0] for chain in incident.roles.values() if chain))
+    asked = audience == TEAM and incident.active and incident.round.acknowledged_at is None
+    links = _links(playbook, incident, first) if asked else []
+    answers = ("", "TO ACKNOWLEDGE:", *links) if links else ()
     events = []
     for language in languages:
         message = compose(incident, playbook, audience, word, datetime.now(UTC), language)
@@ -155,7 +186,7 @@ def _letters(
                 "language": language,
                 "channels": channels,
                 "subject": message.subject,
-                "body": message.body,
+                "body": "\n".join((message.body, *answers)),
                 "need": _NEED.get(message.audience, 3),
             }
             way = channels[0] if group is not None else TEAM
@@ -209,14 +240,21 @@ def _channels(playbook: Playbook) -> list[str]:
     return [playbook.channels.primary, playbook.channels.backup]
 
 
+def _links(playbook: Playbook, incident: Incident, people: Sequence[str]) -> list[str]:
+    """A line for each who may answer with one tap; none when the playbook wants no links."""
+    known = {person.name for person in playbook.people}
+    made = ((name, link_for(playbook, incident, name, datetime.now(UTC))) for name in people if name in known)
+    return [f"{name}: {url}" for name, url in made if url is not None]
+
+
 def _due(book: Book, playbook: Playbook) -> list[Due]:
     now = datetime.now(UTC)
     found = [each for incident in book.incidents.values() for each in due(incident, playbook, now)]
     return found[:MOST_CALLS]
 
 
-def _call(each: Due, playbook: Playbook) -> tuple[NewEvent, NewEvent]:
-    """Its message, and that it was made."""
+def _call(each: Due, incident: Incident, playbook: Playbook) -> list[NewEvent]:
+    """Its messages, and that it was made: one for the team, and one for each who is called where a gateway reaches them."""
     people = {person.name: person for person in playbook.people}
     numbers = [f"{name} {people[name].phone}" if name in people else name for name in each.people]
     text = WITHHELD if tells_of_a_patient(each.text, ours(playbook)) else shown(each.text)
@@ -226,7 +264,13 @@ def _call(each: Due, playbook: Playbook) -> tuple[NewEvent, NewEvent]:
         "audience": TEAM,
         "channels": _channels(playbook),
         "subject": text,
-        "body": f"{_HOW[each.how]}: {', '.join(numbers)}. To answer: hmsdr incident acknowledge {each.incident} --by NAME",
+        "body": "\n".join(
+            (
+                f"{_HOW[each.how]}: {', '.join(numbers)}.",
+                *_links(playbook, incident, each.people),
+                f"To answer: hmsdr incident acknowledge {each.incident} --by NAME",
+            )
+        ),
         "need": 0,
     }
     key = f"{each.incident}/{each.series}/{each.rung}"
@@ -237,4 +281,21 @@ def _call(each: Due, playbook: Playbook) -> tuple[NewEvent, NewEvent]:
         "people": list(each.people),
         "due_at": each.due_at.isoformat(),
     }
-    return NewEvent(QUEUED, key, KEEPER, message), NewEvent(CALLED, each.incident, KEEPER, called)
+    ringing = each.how in (How.PHONE, How.EVERYBODY)
+    ways = [
+        kind
+        for kind in ("sms", "phone")
+        if kind in playbook.channels.endpoints and (kind == "sms" or ringing)
+    ]
+    own = [
+        NewEvent(
+            QUEUED,
+            f"{key}/{kind}/{name}",
+            KEEPER,
+            message | {"channels": [f"{kind}:{name}"], "body": "\n".join(_links(playbook, incident, [name]))},
+        )
+        for name in each.people
+        if name in people
+        for kind in ways
+    ]
+    return [NewEvent(QUEUED, key, KEEPER, message), *own, NewEvent(CALLED, each.incident, KEEPER, called)]

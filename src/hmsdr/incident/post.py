@@ -15,8 +15,23 @@ from typing import Any
 from hmsdr.decide.harmless import one_line
 from hmsdr.decide.incident import Word
 from hmsdr.decide.incidents import SAID
-from hmsdr.decide.outbox import FAILED, SENDING, SENT, UNHEARD, Attempt, Outbox, fold, kind_of, ready
-from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError
+from hmsdr.decide.outbox import (
+    FAILED,
+    RECEIPT,
+    RECEIPTS_FOR,
+    SENDING,
+    SENT,
+    UNHEARD,
+    Attempt,
+    Delivered,
+    Outbox,
+    fold,
+    kind_of,
+    ready,
+    unreceipted,
+)
+from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
+from hmsdr.drivers.gateway import FINAL, SCHEMES, Gateway, Kind
 from hmsdr.drivers.notifier import Notifier
 from hmsdr.drivers.webhook import Webhook
 from hmsdr.log.append import append_after
@@ -29,6 +44,9 @@ SEND_SECONDS = 10.0
 AT_ONCE = 50
 _SHORT = {"sms": 300}
 """Most characters of a message there."""
+_SPOKEN = 600
+"""Most characters that a call says: a minute of them."""
+_RECEIPT_PAUSE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,7 @@ class Post:
         self._name = name
         self.at_once, self._unheard = at_once, unheard
         self._outbox = Outbox()
+        self._asked: dict[str, datetime] = {}
 
     async def outbox(self) -> Outbox:
         """As of now."""
@@ -108,21 +127,26 @@ class Post:
         parcel = self._outbox.waiting[attempt.key]
         data: dict[str, Any] = {"channel": attempt.channel}
         try:
-            await self._post(attempt, parcel.subject, parcel.body)
+            reference = await self._post(attempt, parcel.subject, parcel.body)
         except DriverError as error:
             data |= {
                 "found": error.found,
                 "permanent": isinstance(error, PermanentError),
                 "unknown": isinstance(error, OutcomeUnknownError),
             }
+            if isinstance(error, TemporaryError) and error.after:
+                data["after"] = error.after
             return _Result(attempt, (NewEvent(FAILED, attempt.key, self._name, data),))
+        if reference:
+            data["reference"] = reference
         sent = NewEvent(SENT, attempt.key, self._name, data)
         if parcel.word not in tuple(Word):
             return _Result(attempt, (sent,))
         said = {"word": parcel.word, "audience": parcel.audience, "channel": attempt.channel}
         return _Result(attempt, (sent, NewEvent(SAID, parcel.incident, self._name, said)))
 
-    async def _post(self, attempt: Attempt, subject: str, body: str) -> None:
+    async def _post(self, attempt: Attempt, subject: str, body: str) -> str:
+        """Send it; gives the channel's reference, where it has one."""
         kind, url = kind_of(attempt.channel), self._url(attempt.channel)
         if url is None:
             raise PermanentError(
@@ -130,15 +154,81 @@ class Post:
                 f"no endpoint for {kind}",
                 "Add it to channels.endpoints, or to the audience's endpoints",
             )
+        if url.startswith(SCHEMES):
+            way = _way(kind, attempt.channel)
+            text = (
+                _said(attempt.channel, subject, body)
+                if way == "phone"
+                else short(subject, body, _SHORT["sms"])
+            )
+            gateway = Gateway(url, kind)
+            return await gateway.send(way, text, self._number(attempt.channel), deadline=SEND_SECONDS)
         if not url.startswith(("http://", "https://")):
             if kind in _SHORT:
-                subject, body = "", one_line(f"{subject}. {body}", _SHORT[kind])
+                subject, body = "", short(subject, body, _SHORT[kind])
             await Notifier(url, attempt.channel).send(subject, body, deadline=SEND_SECONDS)
-            return
+            return ""
         webhook = Webhook(url, self._playbook.traffic.ca_file)
         text = f"{subject}\n\n{body}"
         message = {"channel": attempt.channel.partition(":")[2], "text": text, "key": attempt.key}
         await webhook.post(message, deadline=SEND_SECONDS)
+        return ""
+
+    def _number(self, channel: str) -> str | None:
+        """The number of the person that a channel such as ``sms:Ada Quill`` names."""
+        name = channel.partition(":")[2]
+        return next((person.phone for person in self._playbook.people if person.name == name), None)
+
+    @property
+    def tells(self) -> bool:
+        """Whether a channel of the playbook can tell what became of a message."""
+        groups = [
+            self._playbook.channels.endpoints,
+            *(each.endpoints for each in self._playbook.audiences.values()),
+        ]
+        return any(url.get_secret_value().startswith(SCHEMES) for group in groups for url in group.values())
+
+    async def receipts(self) -> int:
+        """Ask what became of messages whose channel can tell; how many are known now.
+
+        Raises:
+            StoreError: the log does not answer, or does not take it.
+        """
+        now = datetime.now(UTC)
+        asked = [
+            (key, each)
+            for key, each in unreceipted(await self.outbox(), now)
+            if now - self._asked.get(key, each.at) >= _RECEIPT_PAUSE
+        ]
+        if not asked:
+            return 0
+        self._asked = {key: at for key, at in self._asked.items() if now - at < RECEIPTS_FOR}
+        self._asked |= {key: now for key, _ in asked}
+        found = await asyncio.gather(*(self._became(key, each) for key, each in asked))
+        told = [(key, status) for key, status in found if status in FINAL]
+        if not told:
+            return 0
+
+        async def known() -> Sequence[NewEvent]:
+            done = (await self.outbox()).done
+            return [
+                NewEvent(RECEIPT, key, self._name, {"channel": done[key].channel, "status": status})
+                for key, status in told
+                if not done[key].receipt
+            ]
+
+        await append_after(self._log, known, doing="recording what became of messages")
+        return len(told)
+
+    async def _became(self, key: str, each: Delivered) -> tuple[str, str]:
+        url, kind = self._url(each.channel), kind_of(each.channel)
+        if url is None or not url.startswith(SCHEMES):
+            return key, ""
+        try:
+            way = _way(kind, each.channel)
+            return key, await Gateway(url, kind).status(way, each.reference, deadline=SEND_SECONDS)
+        except DriverError:
+            return key, ""  # asked again in a while; after an hour it stays unknown
 
     def _url(self, channel: str) -> str | None:
         kind, _, audience = channel.partition("@")
@@ -150,3 +240,36 @@ class Post:
             return None
         url = endpoints.get(kind_of(kind))
         return None if url is None else url.get_secret_value()
+
+
+def _way(kind: str, channel: str) -> Kind:
+    """Whether a gateway writes or calls.
+
+    Raises:
+        PermanentError: neither is meant.
+    """
+    if kind == "phone":
+        return "phone"
+    if kind == "sms":
+        return "sms"
+    if kind == "automated-message":
+        return "phone"
+    raise PermanentError(
+        f"sending on {channel}", f"a gateway carries no {kind}", "Give its URL to sms or phone"
+    )
+
+
+def _said(channel: str, subject: str, body: str) -> str:
+    """What a call says: to whoever is called why, for links cannot be heard; to an audience all of it."""
+    return one_line(f"{subject}. {body}" if "@" in channel else subject, _SPOKEN)
+
+
+def short(subject: str, body: str, most: int) -> str:
+    """On one line of at most `most` characters; a later line that does not fit is left out whole: half a link leads nowhere."""
+    first, *rest = body.split("\n")
+    text = one_line(f"{subject}. {first}", most)
+    for line in rest:
+        longer = one_line(f"{text} {line}", most + 1)
+        if len(longer) <= most:
+            text = longer
+    return text

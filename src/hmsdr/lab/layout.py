@@ -18,6 +18,8 @@ SERVICES = ("patient", "appointment", "clinical", "billing", "auth")
 ZONE = "hms.enterprise.com"
 PUBLIC_NAME = f"api.{ZONE}"
 PROMETHEUS_NAME = f"prometheus.{ZONE}"
+STATUS_BUCKETS = {name: f"hms-status-{name}" for name in REGIONS}
+"""By region, the bucket of the status page: what it holds everybody may read."""
 CLUSTER_DOMAIN = "hms.system.svc.cluster.local"
 DATABASE = "postgres"
 """The hospital's database: the source's psql lines name none, which means the user's own."""

@@ -12,7 +12,16 @@ from typing import Any
 
 import yaml
 
-from hmsdr.lab.layout import DATABASE, PUBLIC_NAME, WITNESS, ZONE, Layout, RegionLayout
+from hmsdr.lab.layout import (
+    DATABASE,
+    PUBLIC_NAME,
+    REGIONS,
+    STATUS_BUCKETS,
+    WITNESS,
+    ZONE,
+    Layout,
+    RegionLayout,
+)
 
 _HTTPS = 443
 THRESHOLDS = {
@@ -55,6 +64,11 @@ MAILBOXES = {
 }
 """Audience to the channel of it that is mail here; the mailbox is called like the audience."""
 
+GATEWAY_NUMBER = "+12025550190"
+"""From which the lab's gateway sends and calls."""
+NUMBERS = {"clinical-staff": ("sms", "+12025550191"), "patients": ("automated-message", "+12025550192")}
+"""Audience to the channel of it that the gateway carries, and the number there."""
+
 
 def write_playbook(layout: Layout) -> None:
     """Write ``playbook.yaml`` and the secrets that it refers to."""
@@ -76,6 +90,7 @@ def write_playbook(layout: Layout) -> None:
         path.touch(mode=0o600)
         to = f"{name}@{MAIL_DOMAIN}"
         path.write_text(f"mailto://{layout.mail}?mode=insecure&from=hmsdr@{MAIL_DOMAIN}&to={to}\n")
+    _gateway(layout)
     text = "# Written by `hmsdr lab up`; it goes with the lab.\n" + yaml.safe_dump(
         _overlay(layout), sort_keys=False
     )
@@ -85,6 +100,37 @@ def write_playbook(layout: Layout) -> None:
 def webhook_token(layout: Layout, kind: str) -> str:
     """The secret part of the webhook's URL of `kind` (``slack``, ``teams``)."""
     return (layout.directory / "secrets" / f"{kind}-webhook").read_text().strip().rpartition("/")[2]
+
+
+def _gateway(layout: Layout) -> None:
+    """The gateway's account, once; and the URLs that name it."""
+    directory = layout.directory / "secrets"
+    path = directory / "gateway"
+    if not path.exists():
+        path.touch(mode=0o600)
+        account = f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}"
+        path.write_text(f"twilio+http://{account}@{layout.channels}/{GATEWAY_NUMBER}\n")
+    url = path.read_text().strip()
+    for name, (_, number) in NUMBERS.items():
+        own = directory / f"gateway-{name}"
+        own.touch(mode=0o600)
+        own.write_text(f"{url}/{number}\n")
+
+
+def gateway_account(layout: Layout) -> tuple[str, str, str]:
+    """Account, token and number of the lab's gateway."""
+    url = (layout.directory / "secrets" / "gateway").read_text().strip()
+    account, _, rest = url.partition("://")[2].partition(":")
+    return account, rest.partition("@")[0], url.rpartition("/")[2]
+
+
+def _audiences() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, channel in MAILBOXES.items():
+        found.setdefault(name, {})[channel] = f"${{file:secrets/mail-{name}}}"
+    for name, (channel, _) in NUMBERS.items():
+        found.setdefault(name, {})[channel] = f"${{file:secrets/gateway-{name}}}"
+    return {name: {"endpoints": endpoints} for name, endpoints in found.items()}
 
 
 def _overlay(layout: Layout) -> dict[str, Any]:
@@ -114,10 +160,16 @@ def _overlay(layout: Layout) -> dict[str, Any]:
                 "identity": "${file:secrets/backup-identity}",
             },
         },
-        "channels": {"endpoints": {kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS}},
-        "audiences": {
-            name: {"endpoints": {channel: f"${{file:secrets/mail-{name}}}"}}
-            for name, channel in MAILBOXES.items()
+        "channels": {
+            "endpoints": {
+                **{kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS},
+                **dict.fromkeys(("sms", "phone"), "${file:secrets/gateway}"),
+            }
+        },
+        "audiences": _audiences(),
+        "status_page": {
+            "url": f"http://{layout.aws}/{STATUS_BUCKETS[REGIONS[0]]}",
+            "buckets": STATUS_BUCKETS,
         },
         "watch": {
             "chat": {"url": f"http://{layout.channels}/healthz", "interval": "1s", "timeout": "500ms"},

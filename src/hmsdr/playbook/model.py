@@ -19,6 +19,7 @@ from hmsdr.playbook.people import (
     Role,
     Severity,
     SeverityName,
+    StatusPage,
 )
 from hmsdr.playbook.procedures import Procedures
 from hmsdr.playbook.thresholds import Thresholds
@@ -88,6 +89,8 @@ class Playbook(Section):
     """When words are due."""
     channels: InternalChannels
     """Internal channels."""
+    status_page: StatusPage | None = None
+    """The public status page; None: there is none."""
     procedures: Procedures
     """When things around a failover are due."""
 

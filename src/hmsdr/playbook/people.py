@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from hmsdr.playbook.base import Duration, Secret, Section
-from hmsdr.playbook.names import Channel, Reach
+from hmsdr.playbook.names import Bucket, Channel, HttpUrl, Reach
+from hmsdr.playbook.topology import RegionName
 
 Language = Literal["en", "es"]
 Wording = Literal["technical", "executive", "clinical", "partner", "plain"]
@@ -65,6 +67,8 @@ class Contacts(Section):
     """Emergency lists by name."""
     vendors: dict[str, tuple[Contact, ...]]
     """Vendor lists by name."""
+    verify_every: Duration = timedelta(days=90)
+    """Everybody of the team confirms number and address so often; with `channels.links` they are asked by themselves (CO-4)."""
 
 
 class Audience(Section):
@@ -117,6 +121,34 @@ class Rates(Section):
         return int(getattr(self, kind)) if kind in type(self).model_fields else self.others
 
 
+class AnswerLinks(Section):
+    """Signed links in calls and messages to the team, by which one person acknowledges one incident (CO-3)."""
+
+    url: HttpUrl
+    """Where the team reaches what `hmsdr incident keep --listen` serves, from a telephone, with both regions lost."""
+    key: Secret
+    """What signs them, of at least 32 characters; the same at every site. Another one ends all links that are out."""
+    valid: Duration = timedelta(hours=24)
+    """A link can be used for so long."""
+
+
+class StatusPage(Section):
+    """The public page, its feeds and the banner of the website: static files, readable when everything else is down (CM-3)."""
+
+    url: HttpUrl
+    """Where the public reads it: what serves the buckets."""
+    buckets: Annotated[dict[RegionName, Bucket], Field(min_length=1)]
+    """By region, the bucket it is published to; each is written by itself, so that one is enough."""
+    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+/)*$")] = ""
+    """Before each key: empty, or ending with a slash."""
+    audience: str = "patients"
+    """Whose languages it speaks."""
+    show: Literal["after-first-word", "at-once"] = "after-first-word"
+    """Whether an incident is public once its first word was said, or as soon as it is declared."""
+    renew: Duration = timedelta(minutes=5)
+    """While something goes on, it is written anew so often, with the time: a page that stands still is seen to."""
+
+
 class InternalChannels(Section):
     """Internal channels in order of preference (CM-1)."""
 
@@ -127,6 +159,9 @@ class InternalChannels(Section):
     escalation: Channel
     """Used when both fail."""
     endpoints: dict[str, Secret] = Field(default_factory=dict)
-    """Webhook URL of each kind of channel (``slack``, ``teams``); a kind without one cannot be posted to."""
+    """Webhook URL of ``slack`` and ``teams``; of ``sms`` and ``phone`` a gateway (``twilio+https://ACCOUNT:TOKEN@HOST/FROM``) that
+    reaches each who is called."""
     rates: Rates = Rates()
     """Messages in a minute, by kind of channel; they hold for the audiences' channels, too."""
+    links: AnswerLinks | None = None
+    """Links to acknowledge with one tap; without them, people use the command."""

@@ -29,7 +29,7 @@ from hmsdr.drivers.s3 import ObjectStore
 from hmsdr.lab.aws.seed import client, seed
 from hmsdr.lab.dns.__main__ import Server
 from hmsdr.lab.dns.answers import Answers, Record
-from hmsdr.lab.layout import PUBLIC_NAME, ZONE, Layout
+from hmsdr.lab.layout import PUBLIC_NAME, STATUS_BUCKETS, ZONE, Layout
 from hmsdr.playbook.topology import Aws, Traffic
 from hmsdr.runbook.action import StepContext
 from hmsdr.runbook.actions.traffic import ShiftArgs, ShiftTraffic
@@ -369,3 +369,19 @@ async def test_the_object_store_gives_back_what_was_put(
     with pytest.raises(PermanentError, match="NoSuchBucket"):
         await store.listing("no-such-bucket", "", deadline=10)
     await store.close()
+
+
+async def test_what_lies_in_a_bucket_of_the_status_page_everybody_reads(
+    layout: Layout, driver: Route53
+) -> None:
+    for region, bucket in STATUS_BUCKETS.items():
+        store = ObjectStore(aws(layout).model_copy(update={"region": region}))
+        await store.put(bucket, "index.html", b"<p>well", deadline=10, kind="text/html", cache="max-age=30")
+        url = f"http://{layout.aws}/{bucket}/index.html"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert (answer.status, await answer.read()) == (200, b"<p>well")
+            assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == (
+                "text/html",
+                "max-age=30",
+            )
+        await store.close()

@@ -6,12 +6,13 @@ Idempotent: what is there already is left as it is.
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
-from hmsdr.lab.layout import PROMETHEUS_NAME, PUBLIC_NAME, ZONE, Layout
+from hmsdr.lab.layout import PROMETHEUS_NAME, PUBLIC_NAME, STATUS_BUCKETS, ZONE, Layout
 
 TTL = 1
 """Seconds: the lab's users find the new region as fast as its thresholds are short."""
@@ -58,7 +59,20 @@ def _seed(layout: Layout) -> bool:
         if bucket not in {item["Name"] for item in s3.list_buckets()["Buckets"]}:
             s3.create_bucket(Bucket=bucket, **where)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        if (public := STATUS_BUCKETS[region]) not in {item["Name"] for item in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=public, **where)
+            s3.put_bucket_policy(Bucket=public, Policy=_everybody_reads(public))
     return began
+
+
+def _everybody_reads(bucket: str) -> str:
+    rule = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [rule]})
 
 
 def _records(layout: Layout) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``python -m hmsdr.lab.channels --lab DIR``: webhooks that answer as Slack's and Teams's do, and a mail server, until SIGTERM.
+"""``python -m hmsdr.lab.channels --lab DIR``: webhooks as of Slack and Teams, a gateway for text messages and calls, and a mail server, until SIGTERM.
 
 What is accepted is kept (`hmsdr.lab.channels.kept`) before it is answered. A wrong token, an empty text and a body that is no JSON are
 refused with Slack's words. Too many are refused as the real ones do it: Slack by 429 with ``Retry-After``, Teams by a 200 whose
@@ -18,6 +18,7 @@ import click
 from aiohttp import web
 
 from hmsdr.lab.channels.allowance import Allowance
+from hmsdr.lab.channels.gateway import PhoneGateway
 from hmsdr.lab.channels.kept import Kept
 from hmsdr.lab.channels.mail import MailServer
 from hmsdr.lab.layout import Layout
@@ -34,6 +35,7 @@ class Receivers:
     def __init__(self, layout: Layout, kept: Kept) -> None:
         self._tokens = {kind: webhook_token(layout, kind) for kind in ("slack", "teams")}
         self._kept = kept
+        self._gateway = PhoneGateway(layout, kept)
         # Slack's documented message a second, with short bursts; Teams's four a second.
         self._allowed = {"slack": Allowance(1.0, 20), "teams": Allowance(4.0, 20)}
 
@@ -41,6 +43,7 @@ class Receivers:
         """The application with all routes."""
         app = web.Application(client_max_size=_LARGEST)
         app.router.add_get("/healthz", self._healthy)
+        self._gateway.add_routes(app)
         app.router.add_post("/{kind}/{token}", self._receive)
         return app
 

@@ -33,8 +33,8 @@ class Kept:
         """Keep one message, with the time now.
 
         Args:
-            kind: ``slack``, ``teams`` or ``email``.
-            channel: to whom: the channel's name, or the mailbox.
+            kind: ``slack``, ``teams``, ``email``, ``sms`` or ``phone``.
+            channel: to whom: the channel's name, the mailbox, or the number.
             text: what was said.
             more: what else is known of it.
 
