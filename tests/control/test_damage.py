@@ -111,6 +111,24 @@ def test_a_clean_check_disproves_what_it_looks_at_and_no_bad_page(place: Place) 
     assert DamageKind.HEAP in {sign.kind for sign in book.signs}, "it was seen after the check began"
 
 
+def test_whether_the_last_check_looked_at_everything_is_remembered_until_the_data_are_others(
+    place: Place,
+) -> None:
+    book = place.open()
+    book.look_at_data(100)
+    book.unchecked("damage in patients_pkey", whole=True)
+    assert place.open().as_json()["check_whole"]
+    book.unchecked("not complete: it was stopped")
+    assert not place.open().as_json()["check_whole"]
+    book.checked(began="2020-01-01", lsn=90, timeline=1)
+    assert book.as_json()["check_whole"]
+    place.data.rename(place.data.with_name("old"))
+    place.data.mkdir()
+    (place.data / "PG_VERSION").write_text("18")
+    book.look_at_data(100)
+    assert not book.as_json()["check_whole"]
+
+
 def test_other_data_are_not_what_was_damaged_nor_what_was_checked(place: Place) -> None:
     book = place.open()
     book.look_at_data(100)

@@ -60,6 +60,16 @@ async def test_it_says_what_it_is(running: Running) -> None:
     assert status.lsn > 0
 
 
+async def test_it_counts_what_was_committed_after_a_moment(running: Running) -> None:
+    postgres = Postgres(running[1])
+    moment = await postgres.now(deadline=5)
+    assert await postgres.commits_after(moment, deadline=10) == (0, False)
+    for epoch in (9001, 9002, 9003):
+        await postgres.claim_epoch(epoch, "db@here", deadline=5)
+    assert await postgres.commits_after(moment, deadline=10) == (3, False)
+    assert (await postgres.commits_after(await postgres.now(deadline=5), deadline=10))[0] == 0
+
+
 async def test_a_server_that_is_not_there_is_a_status_and_for_orders_an_error(running: Running) -> None:
     nowhere = Postgres(running[1].model_copy(update={"port": 5999}))
     status = await nowhere.status(deadline=3)

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from hmsdr.cli.common import find_playbook, playbook_option, run_async
+from hmsdr.cli.corruption import plan_corruption
 from hmsdr.cli.launching import carry_out, dry_run_option, gate_lines, json_option, override_options
 from hmsdr.cli.recover import plan_recover
 from hmsdr.cli.runbook import render
@@ -31,6 +32,7 @@ def plan() -> None:
     """Show what a failover, a recovery, or switching back would do right now, and change nothing."""
 
 
+plan.add_command(plan_corruption)
 plan.add_command(plan_recover)
 plan.add_command(plan_switchback)
 

@@ -52,6 +52,8 @@ class _Kept:
     checked_timeline: int | None = None
     said: str = "not checked yet"
     """What became of the last check, in words."""
+    whole: bool = False
+    """The last check, whatever it found, looked at everything."""
     forgiven: int = 0
     """Checksum failures by PostgreSQL's counter, which only grows, that were cleared."""
 
@@ -129,11 +131,12 @@ class DamageBook:
             sign for sign in kept.signs if sign.kind not in MENDED_BY_A_CLEAN_CHECK or sign.since >= began
         ]
         kept.checked_at, kept.checked_lsn, kept.checked_timeline, kept.said = began, lsn, timeline, "clean"
+        kept.whole = True
         self._save()
 
-    def unchecked(self, words: str) -> None:
-        """A check found something, or did not come to its end."""
-        self._kept.said = words[:_WORDS]
+    def unchecked(self, words: str, *, whole: bool = False) -> None:
+        """A check found something, or did not come to its end; `whole`: it looked at everything all the same."""
+        self._kept.said, self._kept.whole = words[:_WORDS], whole
         if words.startswith("damage"):
             self._kept.checked_lsn = self._kept.checked_timeline = None
         self._save()
@@ -144,7 +147,7 @@ class DamageBook:
         if identity is not None and identity != kept.data:
             if kept.data is not None:
                 log("damage.forgotten", why="another data directory", signs=len(kept.signs))
-                kept.signs, kept.checked_lsn = [], None
+                kept.signs, kept.checked_lsn, kept.whole = [], None, False
             kept.data = identity
             self._save()
         if lsn is not None and kept.checked_lsn is not None and lsn < kept.checked_lsn:
@@ -160,6 +163,7 @@ class DamageBook:
             "checked_lsn": kept.checked_lsn,
             "checked_timeline": kept.checked_timeline,
             "check": kept.said,
+            "check_whole": kept.whole,
         }
 
     def _new_lines(self) -> Iterator[bytes]:

@@ -138,7 +138,11 @@ class Inspection:
             for (kind, where), words in found.items():
                 self.book.note(kind, where, words, database.meter.last.lsn)
             if found:
-                self.book.unchecked(f"damage in {', '.join(sorted(where for _, where in found))}")
+                self.book.unchecked(
+                    f"damage in {', '.join(sorted(where for _, where in found))}",
+                    # What only one of the two runs found is not believed, and not disproved either.
+                    whole=complete and first.complete and set(first.found) == set(second.found),
+                )
             elif complete and not second.found:
                 self.book.checked(began=began, lsn=lsn, timeline=timeline)
             else:

@@ -160,6 +160,8 @@ class DamageAnswer:
     check: str
     checking: bool
     clearing: ClearingAnswer
+    whole: bool = False
+    """The last check looked at everything, whatever it found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,12 @@ def health_of(raw: Mapping[str, Any], timeline: int | None) -> Health:
 def damage_of(raw: Mapping[str, Any]) -> DamageAnswer:
     """What was told of damage. Raises as `status_of`."""
     return DamageAnswer(
-        _signs(raw), raw["checked_at"], raw["check"], raw["checking"], ClearingAnswer(**raw["clearing"])
+        _signs(raw),
+        raw["checked_at"],
+        raw["check"],
+        raw["checking"],
+        ClearingAnswer(**raw["clearing"]),
+        raw.get("check_whole") is True,
     )
 
 

@@ -103,6 +103,11 @@ class Postgres:
         """What it, a primary, has to give to a standby."""
         return Source(*await self._row(questions.SOURCE, deadline))
 
+    async def commits_after(self, moment: datetime, *, deadline: float) -> tuple[int, bool]:
+        """How many transactions were committed after `moment`, and whether there may be more than could be counted."""
+        row = (await self._rows(questions.COMMITS_AFTER, deadline, values=(moment, moment)))[0]
+        return int(row[0]), bool(row[1])
+
     async def transfer(self, size: int, *, deadline: float) -> float:
         """How many seconds it takes to fetch `size` bytes from it, made up there."""
 

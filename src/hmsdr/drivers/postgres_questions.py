@@ -40,6 +40,15 @@ SELECT coalesce(w.status = 'streaming' AND w.flushed_lsn >= pg_last_wal_replay_l
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8, clock_timestamp()
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS w ON true
 """
+COMMITS_AFTER = """
+SELECT count(*) FILTER (WHERE pg_xact_commit_timestamp(x::text::xid) > %s)::bigint, bool_or(cut) AND
+       min(pg_xact_commit_timestamp(x::text::xid)) > %s
+FROM (SELECT (n %% 4294967296)::bigint AS x, newest - 1000000 > 3 AS cut
+      FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest) AS s,
+           generate_series(greatest(3, newest - 1000000), newest - 1) AS n) AS recent
+WHERE x >= 3
+"""
+"""Commits after a moment, among the newest million of transactions; and whether there may be more. Needs track_commit_timestamp."""
 HEARTBEAT_AGE = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM hmsdr_heartbeat WHERE id = 1"
 HEARTBEAT = """
 INSERT INTO hmsdr_heartbeat (id, instance, at) VALUES (1, %s, clock_timestamp())
