@@ -64,6 +64,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     "thresholds.triggers.region_unreachable": {"thresholds.triggers.critical_services_unavailable": "4m"},
     "thresholds.triggers.critical_services": {"thresholds.triggers.critical_services": 5},
     "thresholds.verification.sites": {"thresholds.verification.sites": 4},
+    "database.mode": {"database.mode": "synchronous"},
     "thresholds.gates.last_known_lag_age": {"thresholds.gates.last_known_lag_age": "5m"},
     "thresholds.gates.backup_age": {"thresholds.gates.backup_age": "0s"},
     "watch.laboratory.url": {"watch.laboratory": {"url": "https://user:word@lab.partner.example/health"}},

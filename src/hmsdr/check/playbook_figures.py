@@ -36,6 +36,14 @@ def check(playbook: Playbook) -> Iterator[Finding]:
         yield Finding(
             keys, str(playbook.thresholds.verification.sites), "2 or 3: regions and witness", remedy
         )
+    if playbook.database.mode == "synchronous":
+        # A promise that nobody keeps is worse than none: the hospital would count on it in its worst hour.
+        yield Finding(
+            ("database", "mode"),
+            "synchronous: commits would have to wait for the standby, and this version does not make them",
+            "asynchronous",
+            "Set it to asynchronous; thresholds.gates.replication_lag bounds what a failover may lose.",
+        )
     if playbook.database.failover_without_fencing_proof:
         yield Finding(
             ("database", "failover_without_fencing_proof"),
@@ -250,7 +258,7 @@ def _gates(playbook: Playbook) -> Iterator[Finding]:
             "By then the last measured lag is that old, and the gate would refuse every failover.",
         )
     lag, rpo = figures.gates.replication_lag, figures.targets.rpo
-    if playbook.database.mode == "asynchronous" and lag > rpo:
+    if lag > rpo:
         yield Finding(
             ("thresholds", "gates", "replication_lag"),
             format_duration(lag),

@@ -284,7 +284,7 @@ class DatabasePolicy(Section):
     """What is promised about the database."""
 
     mode: Literal["asynchronous", "synchronous"] = "asynchronous"
-    """Asynchronous: a failover may lose the last writes. Synchronous: it loses none, and writes wait for the standby."""
+    """Asynchronous: a failover may lose the last writes. Synchronous, where writes wait for the standby, is refused: it is not kept yet."""
     lease: Duration
     """Length of the right to write (SAFETY rules 1, 4, 8)."""
     drift_margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
