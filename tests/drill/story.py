@@ -9,7 +9,7 @@ from typing import Any, Literal
 from books import SECRETS
 
 from hmsdr.drill.measures import Gathered
-from hmsdr.drill.report import Phase
+from hmsdr.drill.report import DataEqual, Phase, TableEqual
 from hmsdr.lab.hms.ledger import Entry
 from hmsdr.log.events import Event
 from hmsdr.playbook.layers import SHIPPED
@@ -139,8 +139,56 @@ def recovery(*, failing: str | None = None, end: str | None = "run.succeeded") -
     return state
 
 
-def circle(state: RunState | None, **lost: Any) -> dict[str, Any]:
-    """What a drill has besides when the lost region was to come back."""
+def home(*, failing: str | None = None, end: str | None = "run.succeeded") -> RunState:
+    """A run that takes the hospital home, from second 30 to 80; each share is watched for 5 s."""
+    found = definition.load(definition.find("switchback"))
+    frozen = freeze(
+        found, PLAYBOOK, installed(), {"from": WEST, "to": EAST}, mode="planned", epoch=5, users=WEST
+    )
+    told: list[tuple[float, str, dict[str, Any]]] = [
+        (30.0, "run.started", {"plan": frozen.model_dump(mode="json")})
+    ]
+    seen = {"requests": 40.0, "errors": 0.0, "saturation": 0.2, "p95": 0.031}
+    for step in frozen.steps():
+        told.append((31.0, "step.started", {"step": step.key, "attempt": 1}))
+        if step.key == failing:
+            error = {"doing": step.title, "found": "error rate of us-east-1 is 50 %", "remedy": "Mend it"}
+            told.append((36.0, "step.failed", {"step": step.key, "error": error}))
+            break
+        share = step.arguments.get("share", 0)
+        output = (
+            {"arrived": share + 1.5, "home": seen, "other": seen} if step.action == "traffic.watch" else {}
+        )
+        told.append(
+            (36.0, "step.succeeded", {"step": step.key, "already": False, "output": output, "observed": {}})
+        )
+    if end is not None:
+        told.append((80.0, end, {}))
+    state = fold(
+        Event(number, moment(at), 1, kind, "run-z", "tester", data, "", "")
+        for number, (at, kind, data) in enumerate(told, start=1)
+    )
+    assert state is not None
+    return state
+
+
+def data(*different: str) -> DataEqual:
+    """Two tables, compared; those that are named are not the same."""
+    found = tuple(
+        TableEqual(name, 42, "123", ("pages from 0",) if name in different else ())
+        for name in ("patients", "encounters")
+    )
+    return DataEqual(not different, WEST, EAST, ("0/3000148",), 0.4, found)
+
+
+def circle(
+    state: RunState | None,
+    *,
+    compared: DataEqual | None = None,
+    gone_home: RunState | None = None,
+    **lost: Any,
+) -> dict[str, Any]:
+    """What a drill has besides when the lost region was to come back, and the hospital to go home."""
     words = ("database diverged: it wrote 112 bytes of WAL past 0/3000000 that the primary never saw",)
     back = Phase(
         "machines-back", "The machines are there again", moment(15), 4.0, "succeeded", None, ("standby",)
@@ -151,7 +199,14 @@ def circle(state: RunState | None, **lost: Any) -> dict[str, Any]:
             Phase("recovery", state.plan.title, moment(20), 8.0, str(state.status), state.run, words)
         )
     reconciled = {"seconds": 0.4, "commits": 3, "rows": 2, "complete": True, **lost}
-    return {"recovers": True, "recovery": state, "phases": tuple(phases), "reconciled": state and reconciled}
+    return {
+        "recovers": True,
+        "recovery": state,
+        "phases": tuple(phases),
+        "reconciled": state and reconciled,
+        "data_equal": compared,
+        "switchback": gone_home,
+    }
 
 
 def moment(seconds: float) -> datetime:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from story import EAST, FAULT, STAGES, circle, entry, gathered, ledger, moment, recovery, run
+from story import EAST, FAULT, STAGES, circle, data, entry, gathered, home, ledger, moment, recovery, run
 
+from hmsdr.drill.going_home import as_at_start
 from hmsdr.drill.measures import assess, execution_seconds
 from hmsdr.drill.report import Report
 
@@ -37,17 +38,27 @@ def test_a_drill_that_passes() -> None:
 
 @pytest.mark.req("TV-4", "RC-1", "RC-2")
 def test_the_circle_goes_on_with_the_recovery_and_what_was_lost_is_the_old_primarys_own_word() -> None:
-    found = report(ledger(), run(), **circle(recovery()))
+    found = report(ledger(), run(), **circle(recovery(), compared=data(), gone_home=home()))
     assert (found.outcome, found.realised_rpo) == ("passed", 0.4)
     assert [(phase.name, phase.seconds) for phase in found.phases] == [
         ("failover", pytest.approx(15.0)),
         ("machines-back", 4.0),
         ("recovery", 8.0),
     ]
-    data = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert data["phases"][-1]["run"] == "run-y"
-    assert data["reconciled"] == {"seconds": 0.4, "commits": 3, "rows": 2, "complete": True}
-    assert any(step["key"] == "database/recover" for step in data["recovery_steps"])
+    written = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert written["phases"][-1]["run"] == "run-y"
+    assert written["reconciled"] == {"seconds": 0.4, "commits": 3, "rows": 2, "complete": True}
+    assert any(step["key"] == "database/recover" for step in written["recovery_steps"])
+    assert written["data_equal"]["equal"]
+    assert [(each["table"], each["rows"]) for each in written["data_equal"]["tables"]] == [
+        ("patients", 42),
+        ("encounters", 42),
+    ]
+    steps = written["traffic_steps"]
+    assert [(step["asked"], step["arrived"], step["held"], step["verdict"]) for step in steps] == [
+        (share, share + 1.5, 5.0, "good") for share in (20, 40, 60, 80, 100)
+    ]
+    assert steps[0]["home"]["p95"] == 0.031
 
 
 @pytest.mark.parametrize(
@@ -58,6 +69,17 @@ def test_the_circle_goes_on_with_the_recovery_and_what_was_lost_is_the_old_prima
         (circle(recovery(failing="cache/replica")), "not done in the recovery: Redis of us-east-1"),
         (circle(recovery(), complete=False), "is not known row by row"),
         (circle(recovery(), seconds=1e6), "1000000.0 s of commits alone"),
+        (circle(recovery()), "the data of both sides were not compared"),
+        (circle(recovery(), compared=data("patients")), "are not equal: patients"),
+        (circle(recovery(), compared=data()), "the hospital did not go home"),
+        (
+            circle(
+                recovery(),
+                compared=data(),
+                gone_home=home(failing="traffic-40/watch", end="run.rolled_back"),
+            ),
+            "going home ended rolled_back",
+        ),
     ],
 )
 def test_a_region_that_is_not_whole_again_keeps_it_from_passing(more: dict[str, object], words: str) -> None:
@@ -176,3 +198,26 @@ def test_a_run_that_has_not_ended_and_none_at_all() -> None:
     )  # fmt: skip
     assert (none.stages, none.steps, none.run, none.plan_hash) == ((), (), None, None)
     assert (none.pre_failover, none.post_failover, none.source) == ((), (), EAST)
+
+
+@pytest.mark.req("SW-2", "SW-3")
+def test_a_share_that_went_back_is_in_the_report_with_the_signal_that_did_it() -> None:
+    bad = home(failing="traffic-40/watch", end="run.rolled_back")
+    found = report(ledger(), run(), **circle(recovery(), compared=data(), gone_home=bad))
+    assert [(step.asked, step.verdict, step.found) for step in found.traffic_steps] == [
+        (20, "good", ""),
+        (40, "failed", "error rate of us-east-1 is 50 %"),
+    ]
+    assert found.traffic_steps[1].arrived is None
+
+
+def test_it_ends_where_it_began_or_says_what_is_not_so() -> None:
+    start = {"right to write": "a", "weights": "us-east-1 100, us-west-2 0"}
+    assert as_at_start(start, dict(start)).well
+    moved = as_at_start(start, {**start, "weights": "us-east-1 80, us-west-2 20"})
+    assert not moved.well
+    assert (
+        moved.found
+        == "weights: us-east-1 100, us-west-2 0 at the start, us-east-1 80, us-west-2 20 at the end"
+    )
+    assert not as_at_start({}, {}).well, "nothing seen is nothing shown"

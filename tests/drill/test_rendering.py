@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 from rich.console import Console
-from story import TRIGGER, circle, gathered, ledger, recovery, run
+from story import TRIGGER, circle, data, gathered, home, ledger, recovery, run
 
 from hmsdr.drill import html, terminal
 from hmsdr.drill.measures import assess
@@ -35,7 +35,14 @@ def reports() -> dict[str, Report]:
         "unnoticed": gathered(ledger(served_from=0), run()),
         "nothing": gathered([], None, trigger=None, present=None, log_head=None, problem="it broke"),
         "lost": gathered(ledger(), run(), present=set()),
-        "circle": gathered(ledger(), run(), **circle(recovery())),
+        "circle": gathered(ledger(), run(), **circle(recovery(), compared=data(), gone_home=home())),
+        "back": gathered(
+            ledger(),
+            run(),
+            **circle(
+                recovery(), compared=data("patients"), gone_home=home(failing="traffic-40/watch", end=None)
+            ),
+        ),
         "half": gathered(ledger(), run(), **circle(None)),
     }
     return {name: assess(each) for name, each in found.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -11,16 +10,12 @@ from pathlib import Path
 import click
 
 from hmsdr.cli.common import interruptible, json_option, opened, playbook_option, run_async
-from hmsdr.decide.equality import COMPARED
 from hmsdr.decide.lsn import format_lsn
-from hmsdr.errors import ExitStatus, RefusedError
-from hmsdr.log.append import append_after
-from hmsdr.log.events import NewEvent
-from hmsdr.playbook.model import Playbook
-from hmsdr.runbook.comparing import MIB, Compared, Comparison, Progress
+from hmsdr.errors import ExitStatus
+from hmsdr.runbook.comparing import MIB, Compared, Progress
+from hmsdr.runbook.equal_data import compare_regions
 from hmsdr.runbook.systems import Systems
 
-_ASK_SECONDS = 5.0
 _SAY_EVERY_SECONDS = 1.0
 
 
@@ -50,65 +45,16 @@ async def _compare(path: Path | None, rate: int | None, jobs: int | None, *, as_
     async with opened(path) as (playbook, store):
         systems = Systems(playbook, store)
         try:
-            primary, standby = await _sides(playbook, systems)
+            return await compare_regions(
+                systems,
+                store,
+                by="hmsdr compare",
+                rate=None if rate is None else rate * MIB,
+                jobs=jobs,
+                say=_Said(as_json=as_json),
+            )
         finally:
             await systems.close()
-        policy = playbook.database.comparison
-        comparison = Comparison(
-            playbook.regions[primary].postgres,
-            playbook.regions[standby].postgres,
-            rate=policy.rate if rate is None else rate * MIB,
-            jobs=jobs or policy.jobs,
-            say=_Said(as_json=as_json),
-        )
-        found = await comparison.run(deadline=policy.at_most.total_seconds())
-
-        async def noted() -> list[NewEvent]:
-            # No key of a row: whatever identifies a patient stays where it is.
-            data = {
-                "primary": primary,
-                "standby": standby,
-                "equal": found.equal,
-                "lsn": format_lsn(found.lsns[-1]),
-                "tables": len(found.sums),
-                "rows": sum(each.rows for each in found.sums.values()),
-                "different": sorted({each.table for each in found.differences}),
-                "seconds": round(found.seconds, 3),
-            }
-            return [NewEvent(COMPARED, standby, "hmsdr compare", data)]
-
-        await append_after(store, noted, doing="noting that the data were compared")
-        return found
-
-
-async def _sides(playbook: Playbook, systems: Systems) -> tuple[str, str]:
-    """The region whose database writes, and the one whose database follows it.
-
-    Raises:
-        RefusedError: there are not one of each.
-    """
-    names = list(playbook.regions)
-    seen = await asyncio.gather(*(systems.postgres(name).status(deadline=_ASK_SECONDS) for name in names))
-    writes = [name for name, each in zip(names, seen, strict=True) if each.in_recovery is False]
-    follows = [name for name, each in zip(names, seen, strict=True) if each.in_recovery]
-    if len(writes) != 1 or len(follows) != 1:
-        told = "; ".join(
-            f"{name} {each.found if not each.reachable else 'follows' if each.in_recovery else 'writes'}"
-            for name, each in zip(names, seen, strict=True)
-        )
-        raise RefusedError(
-            "comparing the data of both regions",
-            told,
-            "It takes a database that writes and one that follows it: `hmsdr plan recover REGION`, or `hmsdr follow REGION`",
-        )
-    systems_seen = {each.system_identifier for each in seen}
-    if len(systems_seen) != 1:
-        raise RefusedError(
-            "comparing the data of both regions",
-            f"they are two databases, of systems {' and '.join(map(str, systems_seen))}",
-            "The standby was not made from this primary: make it anew",
-        )
-    return writes[0], follows[0]
 
 
 class _Said:

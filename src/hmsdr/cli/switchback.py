@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -17,21 +16,16 @@ from hmsdr.cli.launching import carry_out, dry_run_option, gate_lines, json_opti
 from hmsdr.cli.runbook import render
 from hmsdr.control.health import examine
 from hmsdr.decide.gates import refusing
-from hmsdr.decide.homegoing import ANNOUNCED
 from hmsdr.errors import FailedError, RefusedError
-from hmsdr.log.append import append_after
-from hmsdr.log.events import NewEvent
 from hmsdr.playbook.base import format_duration
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
+from hmsdr.runbook.announcing import SWITCHBACK, announce, duration_of, shares_of
 from hmsdr.runbook.catalogue import installed
-from hmsdr.runbook.homecoming import WEIGH, Across, across
-from hmsdr.runbook.launch import Overrides, Prepared, new_run_name, prepare, refuse_gates
+from hmsdr.runbook.homecoming import Across, across
+from hmsdr.runbook.launch import Overrides, Prepared, prepare, refuse_gates
 from hmsdr.runbook.systems import Systems
-from hmsdr.runbook.team import Posted, tell
-
-SWITCHBACK = "switchback"
-_TELL_SECONDS = 10.0
+from hmsdr.runbook.team import Posted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,7 @@ def plan_switchback(
             "plan": found.prepared.plan.model_dump(mode="json"),
             "gates": [asdict(gate) for gate in found.prepared.gates],
             "across": asdict(found.across),
-            "seconds": _duration(playbook, found.prepared).total_seconds(),
+            "seconds": duration_of(playbook, found.prepared).total_seconds(),
             "allowed": not refusing(found.prepared.gates),
         }
         click.echo(json.dumps(shown))
@@ -143,42 +137,13 @@ async def _plan(path: Path, parameters: Mapping[str, str], by: str | None) -> _P
             cost = await across(systems, home, other)
             if by is None:
                 return _Planned(prepared, cost, None)
-            text = _announcement(playbook, prepared)
-            posted = await tell(
-                systems, text, f"{SWITCHBACK}/{new_run_name()}", seconds=lambda: _TELL_SECONDS
-            )
-
-            async def noted() -> list[NewEvent]:
-                return [NewEvent(ANNOUNCED, home, by, {"channel": posted.channel, "text": text})]
-
-            await append_after(store, noted, doing="noting that the switchback was announced")
+            posted = await announce(systems, store, prepared, by=by)
             prepared = await prepare(
                 playbook, systems, parameters, runbook=SWITCHBACK, events=await store.read()
             )
             return _Planned(prepared, cost, posted)
         finally:
             await systems.close()
-
-
-def _shares(prepared: Prepared) -> list[int]:
-    return [int(step.arguments["share"]) for step in prepared.plan.steps() if step.action == WEIGH]
-
-
-def _duration(playbook: Playbook, prepared: Prepared) -> timedelta:
-    """How long the shares take when nothing has to be waited for: the baseline, then each with its TTL."""
-    hold, shares = playbook.procedures.switchback.hold, _shares(prepared)
-    return hold + len(shares) * (hold + timedelta(seconds=playbook.traffic.ttl))
-
-
-def _announcement(playbook: Playbook, prepared: Prepared) -> str:
-    plan = prepared.plan
-    home, other = plan.parameters["to"], plan.parameters["from"]
-    shares = ", ".join(f"{share} %" for share in _shares(prepared))
-    return (
-        f"{playbook.name}: switching back from {other} to {home} is planned. The database moves first: saving pauses for a moment. "
-        f"Then users move in steps of {shares}, over about {format_duration(_duration(playbook, prepared))}. "
-        "Users are served all the while; if anything gets worse, they go back by themselves."
-    )
 
 
 def _lines(playbook: Playbook, found: _Planned) -> list[str]:
@@ -188,10 +153,10 @@ def _lines(playbook: Playbook, found: _Planned) -> list[str]:
     lines = [*gate_lines(found.prepared.gates), "", "Steps"]
     lines += [
         f"  {100 - share:3} % {other} / {share:3} % {home}   TTL {ttl} s, then {format_duration(limits.hold)} watched"
-        for share in _shares(found.prepared)
+        for share in shares_of(found.prepared)
     ]
     lines.append(
-        f"  about {format_duration(_duration(playbook, found.prepared))} in all, if nothing has to be waited for"
+        f"  about {format_duration(duration_of(playbook, found.prepared))} in all, if nothing has to be waited for"
     )
     lines += ["", f"While users are split, {other} writes across, into {home}", *_across_lines(found.across)]
     lines.append("\n" + render(plan, playbook, installed()))

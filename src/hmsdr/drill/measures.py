@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hmsdr.drill.report import Moment, Phase, Report, Stage, Step, Users, Watched
+from hmsdr.drill.report import DataEqual, Moment, Phase, Report, Stage, Step, TrafficStep, Users, Watched
 from hmsdr.incident.checklists import post_failover, pre_failover
 from hmsdr.lab.hms.ledger import (
     HOSPITAL_ANSWERED,
@@ -29,6 +29,7 @@ from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.state import RunState, RunStatus, StepState
 
 BUCKET_SECONDS = 0.5
+_WATCH = "traffic.watch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Gathered:
     """Whether the lost side had to be brought back."""
     recovery: RunState | None = None
     reconciled: Mapping[str, Any] | None = None
+    data_equal: DataEqual | None = None
+    switchback: RunState | None = None
 
 
 def assess(found: Gathered) -> Report:
@@ -107,6 +110,8 @@ def assess(found: Gathered) -> Report:
         realised_rpo=None if reconciled is None else reconciled["seconds"],
         reconciled=None if reconciled is None else dict(reconciled),
         recovery_steps=() if found.recovery is None else tuple(_steps(found.recovery)),
+        data_equal=found.data_equal,
+        traffic_steps=() if found.switchback is None else traffic_steps(found.switchback),
         dual_writers=doubled,
         users=_users(found, felt),
         counts={} if run is None else dict(run.record("validation/database").observed.get("counts", {})),
@@ -135,6 +140,7 @@ def _failures(
     failures = [found.problem] if found.problem else []
     failures += [f"{each.what}: {each.found}" for each in found.watched if not each.well]
     failures += _run_failures(found.run) + _felt_failures(found, felt) + _recovery_failures(found)
+    failures += _home_failures(found)
     if rpo is None:
         failures.append("the surviving database was not compared with what users were told")
     elif rpo > targets.rpo.total_seconds():
@@ -177,6 +183,48 @@ def _recovery_failures(found: Gathered) -> list[str]:
         words = f"the lost primary had {lost['seconds']:.1f} s of commits alone"
         failures.append(f"{words}; the target is {format_duration(target)}")
     return failures
+
+
+def _home_failures(found: Gathered) -> list[str]:
+    """What keeps the hospital from being at home again, with equal data."""
+    if not found.recovers or found.recovery is None or found.recovery.status is not RunStatus.SUCCEEDED:
+        return []
+    if found.data_equal is None:
+        return ["the data of both sides were not compared"]
+    different = [each.table for each in found.data_equal.tables if each.different]
+    if not found.data_equal.equal:
+        return [f"the data of both sides are not equal: {', '.join(different)}"]
+    run = found.switchback
+    if run is None:
+        return ["the hospital did not go home"]
+    if run.status is not RunStatus.SUCCEEDED:
+        return [f"going home ended {run.status}: `hmsdr run show {run.run}`"]
+    undone = [step.title for step in run.plan.steps() if run.record(step.key).state is StepState.FAILED]
+    return [f"not done on the way home: {title}" for title in undone]
+
+
+def traffic_steps(run: RunState) -> tuple[TrafficStep, ...]:
+    """The shares that were begun, as the run's journal has them."""
+    found = []
+    for planned in run.plan.steps():
+        record = run.record(planned.key)
+        if planned.action != _WATCH or record.started_at is None:
+            continue
+        output, held = record.output or {}, None
+        if record.ended_at is not None:
+            held = round((record.ended_at - record.started_at).total_seconds(), 3)
+        found.append(
+            TrafficStep(
+                asked=int(planned.arguments["share"]),
+                arrived=output.get("arrived"),
+                held=held,
+                home=dict(output.get("home") or {}),
+                other=dict(output.get("other") or {}),
+                verdict="good" if record.state is StepState.SUCCEEDED else str(record.state),
+                found="" if record.error is None else str(record.error["found"]),
+            )
+        )
+    return tuple(found)
 
 
 def _failover_phase(found: Gathered) -> list[Phase]:

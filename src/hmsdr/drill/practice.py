@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hmsdr.drill.measures import Gathered, assess
-from hmsdr.drill.report import Phase, Report, Watched
+from hmsdr.drill.report import DataEqual, Phase, Report, Watched
 from hmsdr.errors import FailedError, HmsdrError
 from hmsdr.lab import control
 from hmsdr.lab.client import attached
@@ -25,7 +25,7 @@ from hmsdr.log.opening import open_store
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.launch import Watcher
-from hmsdr.runbook.state import RunState
+from hmsdr.runbook.state import RunState, RunStatus
 
 CALM_SECONDS = 3.0
 """Traffic before the fault: what users are used to."""
@@ -55,6 +55,11 @@ class Found:
     """The run that brought the lost region back."""
     reconciled: Mapping[str, Any] | None = None
     """What the lost primary had alone: seconds, commits, rows, whether all of it is known."""
+    start: Mapping[str, str] | None = None
+    """Who writes, who follows, where users are sent, as it was before the fault."""
+    data_equal: DataEqual | None = None
+    switchback: RunState | None = None
+    """The run that took the hospital home."""
     watched: list[Watched] = field(default_factory=list)
     """What the scenario demands besides, and what was seen."""
     log_head: str | None = None
@@ -159,6 +164,8 @@ async def practise(
             recovers=scenario.recovers,
             recovery=found.recovery,
             reconciled=found.reconciled,
+            data_equal=found.data_equal,
+            switchback=found.switchback,
             log_head=found.log_head,
             entries=found.entries,
             present=found.present,
@@ -187,8 +194,10 @@ async def _drill(scenario: Scenario, scene: Scene, *, rate: float | None) -> Non
 
 
 async def _compare(scene: Scene) -> None:
-    """What users were told against what the surviving database has."""
-    target = scene.playbook.regions[scene.target].postgres
+    """What users were told against what the database has that writes at the end."""
+    home = scene.found.switchback
+    at_home = home is not None and home.status is RunStatus.SUCCEEDED
+    target = scene.playbook.regions[scene.source if at_home else scene.target].postgres
     conninfo = f"host={target.host} port={target.port} user={target.user} dbname={target.database}"
     names = tables(scene.found.entries)
     scene.found.present = await present_ids(conninfo, names, deadline=_COMPARE_SECONDS)

@@ -1,7 +1,8 @@
-"""Scenario 1, regional outage (TV-4): the active region is killed, every process of it at once; later it comes back as a standby.
+"""Scenario 1, regional outage (TV-4): the active region is killed, every process of it at once; in the end the hospital is home again.
 
 By hand: the drill watches as an operator's tool does, and starts the failover itself. By itself: controllers at three sites do
-all of that, and nobody touches anything. The recovery is a person's to start.
+all of that, and nobody touches anything. The rest is a person's to start: the lost region comes back as a standby, its data are
+found equal, users go home to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from hmsdr.control.following import follow
 from hmsdr.control.watch import RegionWatch, Trigger
 from hmsdr.drill.bring_back import bring_back
+from hmsdr.drill.going_home import go_home, remember_start
 from hmsdr.drill.practice import SETTLE_SECONDS, Scenario, Scene
 from hmsdr.errors import FailedError
 from hmsdr.lab import control
@@ -46,6 +48,7 @@ async def _recovered(scene: Scene) -> None:
     if run is not None and run.status is RunStatus.SUCCEEDED:
         await asyncio.sleep(SETTLE_SECONDS)
         await bring_back(scene, by=f"drill {NAME}")
+        await go_home(scene, by=f"drill {NAME}")
 
 
 async def _seen(scene: Scene) -> Trigger:
@@ -95,6 +98,7 @@ async def _by_itself(scene: Scene) -> None:
 
 
 async def _break(scene: Scene, words: str) -> None:
+    scene.found.start = await remember_start(scene)
     fault = await control.break_(scene.layout, "region-down", region=scene.source)
     scene.found.fault_at = fault.wall
     scene.narrator.say(f"{scene.source} is dead: {fault.count} processes killed at once{words}")

@@ -61,6 +61,45 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class TableEqual:
+    """A table on both sides: rows and the sum of their hashes on the primary; ``different`` says where, empty when it is nowhere."""
+
+    table: str
+    rows: int
+    sum: str
+    different: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DataEqual:
+    """The data of both sides, compared at the same moment (``lsns``; more than one when a moment was too short)."""
+
+    equal: bool
+    primary: str
+    standby: str
+    lsns: tuple[str, ...]
+    seconds: float
+    tables: tuple[TableEqual, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficStep:
+    """One share of users on their way home, in per cent: what was asked, what arrived, and how the regions fared meanwhile.
+
+    ``held`` seconds were watched; ``home`` and ``other`` are the signals over that time, by name: requests and errors as counts,
+    latency in seconds, saturation as a part of 1.
+    """
+
+    asked: int
+    arrived: float | None
+    held: float | None
+    home: dict[str, Any]
+    other: dict[str, Any]
+    verdict: str
+    found: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """What users felt in one stretch of time, which began ``at`` seconds after the fault (or before it: negative)."""
 
@@ -146,6 +185,9 @@ class Report:
     reconciled: dict[str, Any] | None = None
     """How many commits and rows that were, and whether every one is known."""
     recovery_steps: tuple[Step, ...] = ()
+    data_equal: DataEqual | None = None
+    """What the comparison before going home found; None when it was not come to."""
+    traffic_steps: tuple[TrafficStep, ...] = ()
 
     @property
     def passed(self) -> bool:

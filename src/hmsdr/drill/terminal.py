@@ -77,8 +77,10 @@ def render(report: Report, console: Console, written: Sequence[str] = ()) -> Non
     ]
     if len(report.phases) > 1:
         parts += [_phases(report, width), Text("")]
+    if report.traffic_steps:
+        parts += [_traffic(report, width), Text("")]
     if report.watched:
-        parts += [_watched(report.watched, width)]
+        parts += [_watched(report.watched, width), Text("")]
     parts += [_checklist("Before the failover", report.pre_failover, width)]
     parts += [_checklist("After the failover", report.post_failover, width)]
     parts += [Padding(Text(_printable(line), style="dim"), (0, 0, 0, 2)) for line in _footer(report, written)]
@@ -237,6 +239,24 @@ def _phases(report: Report, width: int) -> Table:
         )
         told = f"the lost primary had alone: {lost['commits']} commits in {duration(report.realised_rpo)}; {whole}"
         table.add_row(Text(""), Text(told, style="dim"))
+    return table
+
+
+def _traffic(report: Report, width: int) -> Table:
+    """The steps home: the share asked, the one that arrived, for how long it was watched, and what was seen."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=3)
+    table.add_column(width=width - 5, overflow="fold")
+    table.add_row(Text(""), Text(f"Users on their way home to {report.source}", style="bold"))
+    for step in report.traffic_steps:
+        mark, colour = _MARKS[ItemState.DONE if step.verdict == "good" else ItemState.OPEN]
+        arrived = "—" if step.arrived is None else f"{step.arrived:.0f} %"
+        p95 = step.home.get("p95")
+        seen = "" if p95 is None else f", p95 {duration(p95)}, {step.home.get('errors') or 0:g} errors"
+        words = f"  {arrived} arrived, watched for {duration(step.held)}{seen}"
+        table.add_row(Text(f"  {mark}", style=colour), Text.assemble(f"{step.asked:>3} %", (words, "dim")))
+        if step.found:
+            table.add_row(Text(""), Text(_printable(step.found), style="dim"))
     return table
 
 
