@@ -149,10 +149,12 @@ def _figures(total: Chunk, seconds: float) -> Iterator[str]:
             f"{total.events // len(total.seconds)} events; all: {seconds:.0f} s"
         )
     if total.failed_over:
+        once, twice = bound(FIGURES), bound(FIGURES, successors=1)
+        longer = sum(took > once for took in total.failed_over)
         yield (
             f"outage to first write on the other side: {statistics.median(total.failed_over):.1f} s median, "
-            f"{max(total.failed_over):.1f} s at most (bound {bound(FIGURES):.1f} s, "
-            f"{bound(FIGURES, successors=1):.1f} s with a leader lost on the way; hold-down {FIGURES.hold_down:g} s)"
+            f"{max(total.failed_over):.1f} s at most (bound {once:.1f} s, hold-down {FIGURES.hold_down:g} s; "
+            f"longer only with a leader lost on the way, then {twice:.1f} s: {longer} of {len(total.failed_over)})"
         )
 
 
