@@ -250,6 +250,7 @@ async def test_a_declared_disaster_takes_effect_at_once_and_a_veto_stops_what_wo
     words = ("--reason", "the river rises", "--by", "Ada Quill")
     refused = await asyncio.to_thread(hmsdr, "declare", "disaster", EAST, *words, lab=lab)
     assert (refused.status, "does not hold the right to write" in refused.err) == (2, True), refused
+    assert f"`hmsdr failover {EAST} {WEST}` moves them" in refused.err
     unnamed = await asyncio.to_thread(hmsdr, "declare", "disaster", WEST, "--by", "Ada", lab=lab)
     assert (unnamed.status, "It takes a named person and a reason" in unnamed.err) == (2, True)
 

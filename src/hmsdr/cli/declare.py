@@ -116,9 +116,14 @@ async def _epoch_of(playbook: Playbook, store: Store, region: str, doing: str) -
     instance = playbook.regions[region].postgres.instance
     if record.holder is None or record.holder.instance != instance or record.phase is not Phase.HELD:
         holder = record.holder.instance if record.holder is not None else "nobody"
+        other = playbook.other_region(region)
+        # The database may have gone there alone: users follow it by the same command, without a new epoch.
+        gone = record.phase is Phase.HELD and holder == playbook.regions[other].postgres.instance
         raise RefusedError(
             doing,
             f"it does not hold the right to write (epoch {record.epoch}, {record.phase}, {holder})",
-            "`hmsdr authority show`, `hmsdr run list`: somebody may be failing over already",
+            f"If users are still sent to {region}, `hmsdr failover {region} {other}` moves them after their database"
+            if gone
+            else "`hmsdr authority show`, `hmsdr run list`: somebody may be failing over already",
         )
     return record.epoch
