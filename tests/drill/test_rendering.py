@@ -147,6 +147,11 @@ def test_the_page_stands_alone(name: str) -> None:
         assert float(number) >= 0, "nothing is drawn outside, or with a negative size"
 
 
+def test_what_was_watched_on_the_way_home_has_units() -> None:
+    text = Page(html.page(REPORTS["circle"])).text
+    assert "us-east-1: 40 requests, 0 errors, 20 % busy, p95 31 ms" in text
+
+
 def test_nothing_on_the_page_demands_more_room_than_a_telephone_has() -> None:
     """Columns shrink, words break, and drawings move within their frame; on paper all of it is there."""
     text = html.page(REPORTS["passed"])
