@@ -172,6 +172,54 @@ def home(*, failing: str | None = None, end: str | None = "run.succeeded") -> Ru
     return state
 
 
+def database_run(
+    source: str,
+    target: str,
+    *,
+    mode: Literal["planned", "unplanned"],
+    failing: str | None = None,
+    end: str = "run.succeeded",
+) -> RunState:
+    """The database moves alone, a second for each stage, from second 7; `failing` is a step that is passed over."""
+    found = definition.load(definition.find("database-failover"))
+    values = {"from": source, "to": target}
+    frozen = freeze(found, PLAYBOOK, installed(), values, mode=mode, epoch=4, users=EAST)
+    return _staged(frozen, "run-d", failing=failing, end=end)
+
+
+def following() -> RunState:
+    """A run that makes the old primary follow."""
+    found = definition.load(definition.find("database-follow"))
+    frozen = freeze(found, PLAYBOOK, installed(), {"region": EAST}, mode="unplanned", epoch=5)
+    return _staged(frozen, "run-f", failing=None, end="run.succeeded")
+
+
+def _staged(frozen: Plan, name: str, *, failing: str | None, end: str) -> RunState:
+    told: list[tuple[float, str, dict[str, Any]]] = [
+        (6.9, "run.started", {"plan": frozen.model_dump(mode="json"), "gates": GATES})
+    ]
+    at = 7.0
+    for stage in frozen.stages:
+        told.append((at, "stage.started", {"stage": stage.name}))
+        for step in stage.steps():
+            told.append((at, "step.started", {"step": step.key, "attempt": 1}))
+            error = {"doing": step.title, "found": "it broke", "remedy": "Mend it"}
+            result = {"already": False, "output": {}, "observed": OBSERVED.get(step.key, {})}
+            kind, more = (
+                ("step.failed", {"error": error}) if step.key == failing else ("step.succeeded", result)
+            )
+            told.append((at + 1, kind, {"step": step.key, **more}))
+        at += 1
+        told.append((at, "stage.ended", {"stage": stage.name, "outcome": "succeeded"}))
+    told.append((at, end, {}))
+    state = fold(
+        Event(number, moment(at), 1, kind, name, "tester", data, "", "")
+        for number, (at, kind, data) in enumerate(told, start=1)
+    )
+    assert state is not None
+    return state
+
+
 def data(*different: str) -> DataEqual:
     """Two tables, compared; those that are named are not the same."""
     found = tuple(
@@ -206,6 +254,21 @@ def circle(
         "reconciled": state and reconciled,
         "data_equal": compared,
         "switchback": gone_home,
+    }
+
+
+def database_circle() -> dict[str, Any]:
+    """What a drill has besides when only a database was lost: it followed, was equal, and went home."""
+    back, home_again = following(), database_run(WEST, EAST, mode="planned")
+    words = ("database diverged: it wrote 112 bytes of WAL past 0/3000000 that the primary never saw",)
+    return {
+        **circle(back, compared=data(), gone_home=home_again),
+        "phases": (
+            Phase("machines-back", "It is there again", moment(15), 4.0, "succeeded", None, ("fenced",)),
+            Phase("recovery", back.plan.title, moment(20), 3.0, "succeeded", back.run, words),
+            Phase("data-equal", "Equal", moment(24), 0.4, "succeeded", None, ("2 tables",)),
+            Phase("switchback", home_again.plan.title, moment(25), 7.0, "succeeded", home_again.run),
+        ),
     }
 
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 import json
 
 import pytest
-from story import EAST, FAULT, STAGES, circle, data, entry, gathered, home, ledger, moment, recovery, run
+from story import (
+    EAST,
+    FAULT,
+    STAGES,
+    WEST,
+    circle,
+    data,
+    database_circle,
+    database_run,
+    entry,
+    gathered,
+    home,
+    ledger,
+    moment,
+    recovery,
+    run,
+)
 
 from hmsdr.drill.going_home import as_at_start
 from hmsdr.drill.measures import assess, execution_seconds
 from hmsdr.drill.report import Report
+from hmsdr.incident.checklists import ItemState
 
 
 def report(*args: object, **more: object) -> Report:
@@ -64,7 +81,7 @@ def test_the_circle_goes_on_with_the_recovery_and_what_was_lost_is_the_old_prima
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (circle(None), "the lost region was not brought back"),
+        (circle(None), "what was lost was not brought back"),
         (circle(recovery(end="run.failed")), "the recovery ended failed"),
         (circle(recovery(failing="cache/replica")), "not done in the recovery: Redis of us-east-1"),
         (circle(recovery(), complete=False), "is not known row by row"),
@@ -221,3 +238,47 @@ def test_it_ends_where_it_began_or_says_what_is_not_so() -> None:
         == "weights: us-east-1 100, us-west-2 0 at the start, us-east-1 80, us-west-2 20 at the end"
     )
     assert not as_at_start({}, {}).well, "nothing seen is nothing shown"
+
+
+@pytest.mark.req("TV-5", "RC-3")
+def test_a_database_that_moved_alone_comes_home_without_shares_of_users() -> None:
+    told = {"run": database_run(EAST, WEST, mode="unplanned"), **database_circle()}
+    found = report(ledger(), told.pop("run"), scenario="database-failure", **told)
+    assert (found.outcome, found.failures) == ("passed", ())
+    assert (found.rto_seconds, found.realised_rpo) == (pytest.approx(14.02), 0.4)
+    assert found.execution_seconds == pytest.approx(1.0 * 3), "fencing to validation, a second each"
+    names = ["failover", "machines-back", "recovery", "data-equal", "switchback"]
+    written = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert [phase["name"] for phase in written["phases"]] == names
+    assert (written["data_equal"]["equal"], written["traffic_steps"]) == (True, [])
+    assert [step["key"] for step in written["recovery_steps"]] == [
+        "detection/primary", "standby/database", "validation/replica",
+    ]  # fmt: skip
+    # A database that moves alone changes no public record: that is no step which the run failed to come to.
+    (record,) = [item for item in found.post_failover if item.title == "DNS records updated"]
+    assert (record.state, record.evidence) == (ItemState.OPEN, "no step of database-failover does this")
+
+
+@pytest.mark.req("TV-5", "RC-3")
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"recovery": None}, "what was lost was not brought back"),
+        ({"data_equal": data("encounters")}, "are not equal: encounters"),
+        ({"switchback": None}, "the hospital did not go home"),
+        (
+            {"switchback": database_run(WEST, EAST, mode="planned", failing="standby/database")},
+            "not done on the way home: PostgreSQL of us-west-2 follows",
+        ),
+        (
+            {"switchback": database_run(WEST, EAST, mode="planned", end="run.failed")},
+            "going home ended failed",
+        ),
+        ({"reconciled": None}, "is not known row by row"),
+    ],
+)
+def test_a_database_that_is_not_home_keeps_it_from_passing(more: dict[str, object], words: str) -> None:
+    gone = database_run(EAST, WEST, mode="unplanned")
+    found = report(ledger(), gone, scenario="database-failure", **{**database_circle(), **more})
+    assert found.outcome == "failed"
+    assert words in "; ".join(found.failures)

@@ -10,7 +10,20 @@ from itertools import pairwise
 
 import pytest
 from rich.console import Console
-from story import TRIGGER, circle, data, gathered, home, ledger, recovery, run
+from story import (
+    EAST,
+    TRIGGER,
+    WEST,
+    circle,
+    data,
+    database_circle,
+    database_run,
+    gathered,
+    home,
+    ledger,
+    recovery,
+    run,
+)
 
 from hmsdr.drill import html, terminal
 from hmsdr.drill.measures import assess
@@ -18,6 +31,9 @@ from hmsdr.drill.report import Moment, Report, duration
 
 HOURS = 4 * 3600
 EVIL = "<script>alert(1)</script>\"' onload=x <img src=http://evil.example/x> \x1b[2J{{ 7*7 }}"
+
+DEAD = {**TRIGGER, "kind": "database-failed", "hold_down_seconds": None}
+"""Why a database moves alone."""
 
 
 def reports() -> dict[str, Report]:
@@ -42,6 +58,9 @@ def reports() -> dict[str, Report]:
             **circle(
                 recovery(), compared=data("patients"), gone_home=home(failing="traffic-40/watch", end=None)
             ),
+        ),
+        "database": gathered(
+            ledger(), database_run(EAST, WEST, mode="unplanned"), trigger=DEAD, **database_circle()
         ),
         "half": gathered(ledger(), run(), **circle(None)),
     }

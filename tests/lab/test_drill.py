@@ -124,6 +124,42 @@ def test_a_region_dies_under_traffic_and_the_report_says_what_users_went_through
     assert (again.status, "a report is there already" in again.err) == (2, True), again
 
 
+@pytest.mark.req("TV-5", "AP-3", "DB-1", "DB-2", "DB-3", "DB-4", "RC-2", "RC-3")
+def test_a_database_dies_while_its_region_lives_and_comes_home_unnoticed(tmp_path: Path) -> None:
+    out, place = tmp_path / "report", tmp_path / "lab"
+    done = hmsdr("drill", "run", "database-failure", "--out", out, "--dir", place, seconds=240)
+    assert (done.status, nothing_left(place)) == (0, True), done
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    assert (report["scenario"], report["outcome"], report["failures"]) == ("database-failure", "passed", [])
+    assert (report["trigger"]["kind"], report["trigger"]["hold_down_seconds"]) == ("database-failed", None)
+    # Whoever is on call was patient for 3 s first: an agent starts a database that only crashed.
+    assert 3 < report["rto_seconds"] < report["rto_target_seconds"]
+    assert report["rpo_seconds"] <= report["rpo_target_seconds"]
+    assert 0 <= report["realised_rpo"] <= report["rpo_target_seconds"]
+    assert (report["reconciled"]["complete"], report["dual_writers"]) == (True, 0)
+    assert [(phase["name"], phase["outcome"]) for phase in report["phases"]] == [
+        (name, "succeeded") for name in ("failover", "machines-back", "recovery", "data-equal", "switchback")
+    ]
+    assert (report["data_equal"]["equal"], report["data_equal"]["primary"]) == (True, "us-west-2")
+    assert report["traffic_steps"] == []
+    assert [(each["what"], each["well"]) for each in report["watched"]] == [
+        ("users stay where they are and work with the other database", True),
+        ("it ends where it began", True),
+        ("users did not notice the way home", True),
+    ]
+    entries = Ledger.read(out / "ledger.jsonl")
+    # Users never left; their writes went to three epochs in turn: home, the other side, home again.
+    assert {entry.region for entry in entries if entry.ok} == {"us-east-1"}
+    epochs = [entry.epoch for entry in entries if entry.ok and entry.kind == "write" and entry.epoch]
+    assert sorted(set(epochs)) == list(range(epochs[0], epochs[0] + 3))
+    # What is lost is of the last moment before the fault, never of the way home.
+    lost = [entry for entry in acknowledged(entries) if entry.id in set(report["lost_writes"])]
+    assert {entry.epoch for entry in lost} <= {epochs[0]}
+    page = (out / "report.html").read_text()
+    assert "the database of us-east-1 unreachable since" in page
+    assert report["phases"][-1]["run"] in page
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_it_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     place = tmp_path / "lab"

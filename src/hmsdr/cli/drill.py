@@ -19,14 +19,19 @@ from hmsdr.cli.common import run_async
 from hmsdr.cli.lab import directory_option
 from hmsdr.cli.lab_view import UpView
 from hmsdr.cli.launching import Shown
-from hmsdr.drill import html, network_partition, regional_outage, terminal
+from hmsdr.drill import database_failure, html, network_partition, regional_outage, terminal
 from hmsdr.drill.practice import Narrator, Scenario, practise
 from hmsdr.drill.report import Report
 from hmsdr.errors import FailedError, RefusedError
 from hmsdr.lab import control, wires
 from hmsdr.playbook.findings import nearest
 
-SCENARIOS = {each.name: each for each in (regional_outage.BY_HAND, network_partition.SCENARIO)}
+SCENARIOS = {
+    each.name: each
+    for each in (regional_outage.BY_HAND, database_failure.BY_HAND, network_partition.SCENARIO)
+}
+BY_THEMSELVES = {each.name: each for each in (regional_outage.BY_ITSELF, database_failure.BY_ITSELF)}
+"""What ``--auto`` makes of them; a network partition is nobody's to command in any case."""
 DEFAULT_OUT = Path(".hmsdr/drills")
 
 
@@ -61,7 +66,7 @@ class Rate(click.FloatRange):
 @click.option("--rate", type=Rate(0.5, 200), help="Requests of the clinics, a second.")
 @click.option("--keep", is_flag=True, help="Leave the lab up afterwards.")
 @click.option(
-    "--auto", is_flag=True, help="regional-outage with controllers at three sites: nobody touches anything."
+    "--auto", is_flag=True, help="With controllers at three sites: nobody touches anything until it is over."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the summary.")
 @directory_option
@@ -82,9 +87,7 @@ def run_command(
             f"there is no scenario {scenario!r}",
             f"{hint} Known: {', '.join(SCENARIOS)}".strip(),
         )
-    chosen = SCENARIOS[scenario]
-    if auto and scenario == regional_outage.NAME:
-        chosen = regional_outage.BY_ITSELF
+    chosen = BY_THEMSELVES.get(scenario, SCENARIOS[scenario]) if auto else SCENARIOS[scenario]
     if chosen.apart and not wires.entered():
         wires.enter(["-m", "hmsdr", *sys.argv[1:]])
     place = _place(out or DEFAULT_OUT / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))

@@ -1,18 +1,19 @@
 """The end of the circle: data compared, the hospital taken home share by share, and whether all is where it began (RC-3, SW-1..4).
 
-How the data are compared and users moved is the product's, as `hmsdr compare` and `hmsdr switchback` would.
+How the data are compared and users moved is the product's, as `hmsdr compare`, `hmsdr switchback` and `hmsdr run start` would.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from hmsdr.decide.lsn import format_lsn
 from hmsdr.drill.practice import Scene
 from hmsdr.drill.report import DataEqual, Phase, TableEqual, Watched
+from hmsdr.lab.hms.ledger import HOSPITAL_ANSWERED, Entry, Ledger
 from hmsdr.log.opening import open_store
 from hmsdr.log.store import Store
 from hmsdr.runbook.announcing import SWITCHBACK, announce
@@ -22,6 +23,8 @@ from hmsdr.runbook.launch import launch, prepare
 from hmsdr.runbook.state import RunStatus
 from hmsdr.runbook.systems import Systems
 
+DATABASE = "database-failover"
+"""The runbook by which a database moves alone, there and back."""
 _ASK_SECONDS = 5.0
 
 
@@ -48,37 +51,79 @@ async def remember_start(scene: Scene) -> Mapping[str, str]:
         return found
 
 
+async def data_are_equal(scene: Scene, *, by: str) -> bool:
+    """Compare the data of both sides; what was found is in the report.
+
+    Raises:
+        HmsdrError: they could not be compared.
+    """
+    async with _opened(scene) as (systems, store):
+        scene.narrator.say("The data of both sides are compared")
+        began = time.time()
+        data = _data(scene, await compare_regions(systems, store, by=by))
+    scene.found.data_equal = data
+    words = f"{len(data.tables)} tables, {sum(each.rows for each in data.tables)} rows, at {data.lsns[-1]}"
+    outcome = "succeeded" if data.equal else "failed"
+    scene.found.phases.append(
+        Phase("data-equal", "The data of both sides are equal", _utc(began), _since(began), outcome, None, (words,))
+    )  # fmt: skip
+    return data.equal
+
+
 async def go_home(scene: Scene, *, by: str) -> None:
     """Compare, announce, switch back and look whether all is as at the start; a recovery that failed is not gone home to.
 
     Raises:
         HmsdrError: the data could not be compared, or a gate refuses.
     """
-    if scene.found.recovery is None or scene.found.recovery.status is not RunStatus.SUCCEEDED:
+    if not _recovered(scene) or not await data_are_equal(scene, by=by):
         return
     parameters = {"from": scene.target, "to": scene.source}
     async with _opened(scene) as (systems, store):
-        scene.narrator.say("The data of both sides are compared")
-        began = time.time()
-        data = _data(scene, await compare_regions(systems, store, by=by))
-        scene.found.data_equal = data
-        words = (
-            f"{len(data.tables)} tables, {sum(each.rows for each in data.tables)} rows, at {data.lsns[-1]}"
-        )
-        outcome = "succeeded" if data.equal else "failed"
-        scene.found.phases.append(
-            Phase("data-equal", "The data of both sides are equal", _utc(began), _since(began), outcome, None, (words,))
-        )  # fmt: skip
-        if not data.equal:
-            return
         prepared = await prepare(
             scene.playbook, systems, parameters, runbook=SWITCHBACK, events=await store.read()
         )
         await announce(systems, store, prepared, by=by)
     scene.narrator.say(f"The hospital goes home to {scene.source}, share by share")
+    await _homewards(scene, SWITCHBACK, by=by)
+
+
+async def take_database_home(scene: Scene, *, by: str) -> None:
+    """The same for a database that moved alone: compared, it is handed back as planned; users were at home all the while.
+
+    Raises:
+        HmsdrError: the data could not be compared, or a gate refuses.
+    """
+    if not _recovered(scene) or not await data_are_equal(scene, by=by):
+        return
+    scene.narrator.say(f"The database goes home to {scene.source}, handed over as planned")
+    began = time.time()
+    await _homewards(scene, DATABASE, by=by)
+    scene.found.watched.append(unnoticed(Ledger.read(scene.ledger), began, time.time()))
+
+
+def unnoticed(entries: Iterable[Entry], began: float, ended: float) -> Watched:
+    """Whether no user was refused between two moments (UTC seconds) in which the database was handed over; none asked shows nothing."""
+    asked = [each for each in entries if began <= each.ended_at <= ended]
+    failed = [each for each in asked if not each.ok and each.error not in HOSPITAL_ANSWERED]
+    words = f"{len(failed)} of {len(asked)} requests failed in {ended - began:.1f} s"
+    return Watched("users did not notice the way home", bool(asked) and not failed, words)
+
+
+def _recovered(scene: Scene) -> bool:
+    run = scene.found.recovery
+    return run is not None and run.status is RunStatus.SUCCEEDED
+
+
+async def _homewards(scene: Scene, runbook: str, *, by: str) -> None:
+    """Carry `runbook` out towards home, and look whether all is as it was."""
     began = time.time()
     run = scene.found.switchback = await launch(
-        scene.playbook, parameters, by=by, runbook=SWITCHBACK, watcher=scene.narrator.run
+        scene.playbook,
+        {"from": scene.target, "to": scene.source},
+        by=by,
+        runbook=runbook,
+        watcher=scene.narrator.run,
     )
     scene.found.phases.append(
         Phase("switchback", run.plan.title, _utc(began), _since(began), str(run.status), run.run)

@@ -165,12 +165,12 @@ def _run_failures(run: RunState | None) -> list[str]:
 
 
 def _recovery_failures(found: Gathered) -> list[str]:
-    """What keeps the lost region from being a standby region again, and what it had alone that nobody knows."""
+    """What keeps what was lost from being a standby again, and what it had alone that nobody knows."""
     if not found.recovers:
         return []
     run = found.recovery
     if run is None:
-        return ["the lost region was not brought back"]
+        return ["what was lost was not brought back"]
     if run.status is not RunStatus.SUCCEEDED:
         return [f"the recovery ended {run.status}: `hmsdr run show {run.run}`"]
     undone = [step.title for step in run.plan.steps() if run.record(step.key).state is StepState.FAILED]

@@ -138,8 +138,7 @@ async def practise(
         async with nullcontext() if keep else attached(layout):  # killed, it leaves no lab behind
             await _drill(scenario, scene, rate=rate)
     finally:
-        if not keep:
-            await asyncio.shield(control.down(layout))
+        await asyncio.shield(leave_whole(layout, narrator) if keep else control.down(layout))
     found = scene.found
     if found.fault_at is None:
         raise FailedError(
@@ -172,6 +171,18 @@ async def practise(
             problem=found.problem,
         )
     )
+
+
+async def leave_whole(layout: Layout, narrator: Narrator) -> None:
+    """A lab that stays up is left whole: what is still broken, because the drill ended midway, is started again."""
+    status = await control.supervisor_status(layout)
+    if status is None or not status["faults"]:
+        return
+    narrator.say("The drill ended midway: what it broke in the lab is started again")
+    try:
+        await control.heal(layout)
+    except HmsdrError as error:
+        narrator.say(f"The lab is not whole: {error}. `hmsdr lab status` says what is missing")
 
 
 async def _drill(scenario: Scenario, scene: Scene, *, rate: float | None) -> None:

@@ -125,6 +125,8 @@ def _step(run: RunState, key: str, words: Callable[[Mapping[str, Any]], str]) ->
         return ItemState.OPEN, "it was begun and has not ended", None
     if record.error is not None:
         return ItemState.OPEN, f"{record.error['found']}. {record.error['remedy']}".strip(), None
+    if all(step.key != key for step in run.plan.steps()):
+        return ItemState.OPEN, f"no step of {run.plan.runbook} does this", None
     return ItemState.OPEN, "the run did not come to it", None
 
 

@@ -35,6 +35,8 @@ PATIENCE_SHARE = 0.75
 _BEATS = 6
 """Within that time."""
 _LOOK_SECONDS = 0.1
+_TAKES = 10
+"""So often the lead is tried for: losing against a beat each time would take a store slower than the beats."""
 
 
 class LeadLostError(StoreError):
@@ -131,6 +133,27 @@ async def alive(council: Council, seconds: float) -> bool:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
+async def refused_by(lead: Lead, council: Council, *, unfinished: bool) -> str | None:
+    """Take the place; gives who is at work there, None when it is ours.
+
+    A controller that leads and carries nothing out gives way. It beats several times a second, so that one may come between
+    looking and taking: then it is looked again, at once and not without end.
+    """
+    seen = Leadership()
+    for _ in range(_TAKES):
+        seen = await council.leadership()
+        busy = unfinished or seen.leader.startswith("operator ")
+        if busy:
+            if await alive(council, lead.patience):
+                break
+            gone, seen = seen, await council.leadership()
+            if seen.leader not in (gone.leader, NOBODY):
+                continue  # somebody else came meanwhile
+        if await lead.take(seen):
+            return None
+    return seen.leader or "somebody"
+
+
 @contextlib.asynccontextmanager
 async def runners_place(playbook: Playbook, store: Store, *, unfinished: bool) -> AsyncIterator[int | None]:
     """Hold the place; gives the term to write under, None when a runner begins one of its own.
@@ -149,12 +172,9 @@ async def runners_place(playbook: Playbook, store: Store, *, unfinished: bool) -
             yield None
         return
     lead = Lead(store, f"operator {socket.gethostname()}/{os.getpid()}", patience(playbook))
-    seen = await store.leadership()
-    busy = unfinished or seen.leader.startswith("operator ")
-    if (busy and await alive(store, lead.patience)) or not await lead.take(await store.leadership()):
-        raise RefusedError(
-            "starting a run", f"{seen.leader or 'somebody'} is at work", "`hmsdr run list` shows at what"
-        )
+    refused = await refused_by(lead, store, unfinished=unfinished)
+    if refused is not None:
+        raise RefusedError("starting a run", f"{refused} is at work", "`hmsdr run list` shows at what")
     try:
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(lead.keep())
