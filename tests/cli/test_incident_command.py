@@ -258,3 +258,40 @@ def test_who_is_on_call_is_told_with_numbers(place: Place) -> None:
 
 def test_an_empty_list_says_how_to_begin(place: Place) -> None:
     assert "hmsdr incident declare" in place.run("incident", "list").out
+
+
+@pytest.mark.req("IR-2", "FM-1")
+def test_a_way_out_is_suggested_with_its_gates_judged_and_nothing_is_begun(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run("store", "init").status == 0
+    place.incident("declare", "East is gone", "--lost", "us-east-1", *BY)
+    before = place.events()
+    (way,) = place.incident("suggest", "INC-1")
+    assert way["command"] == "hmsdr failover us-east-1 us-west-2"
+    assert way["allowed"] is False, "nothing of this hospital answers: silence is not health"
+    assert {gate["state"] for gate in way["gates"]} <= {"failed", "unknown", "passed"}
+    assert len(way["gates"]) == 4
+    shown = place.run("incident", "suggest", "INC-1")
+    assert shown.status == 0
+    assert "would be refused" in shown.out
+    assert place.events() == before
+    assert "no such incident" in place.refused("suggest", "INC-9")
+
+
+@pytest.mark.req("CM-1", "CM-2")
+def test_what_became_of_each_message_is_listed_and_what_nobody_has_stands_out(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run("store", "init").status == 0
+    place.incident("declare", "The wards are on paper", *BY)
+    assert "No message yet" in place.run("incident", "messages", "INC-1").out
+    # This hospital's channels have no endpoint: the message stays queued, and is said to.
+    assert place.run("incident", "send", "INC-1", "first", "--seconds", "1", *BY).status == 1
+    place.incident("send", "INC-1", "first", "--by-hand", "by telephone", *BY)
+    (letter,) = place.incident("messages", "INC-1", "--open")
+    assert (letter["word"], letter["audience"], letter["state"]) == ("first", "response-team", "waiting")
+    assert letter["tried"] >= 2
+    assert "no endpoint" in letter["found"]
+    shown = place.run("incident", "messages", "INC-1").out
+    assert shown.startswith("1 waiting")
+    assert "! " in shown
+    assert "no such incident" in place.refused("messages", "INC-9")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from casebook import START, Log
 from hmsdr.decide.outbox import (
+    NOT_ARRIVED,
     PAUSES,
     RECEIPTS_FOR,
     UNHEARD,
@@ -99,6 +100,42 @@ def test_what_became_of_a_message_is_known_once_its_channel_told() -> None:
     settled(log, attempt, "receipt", status="undelivered")
     log.add("message.receipt", "nobody", status="delivered")
     assert (unreceipted(box(log), log.now), box(log).done["a"].receipt) == ([], "undelivered")
+
+
+@pytest.mark.req("CM-1", "CO-3")
+@pytest.mark.parametrize("status", sorted(NOT_ARRIVED))
+def test_what_a_receipt_says_did_not_arrive_goes_the_next_way_and_each_way_once(status: str) -> None:
+    log = Log()
+    queued(log, "a", channels=("sms:Ada", "phone:Ada"))
+    (first,) = ready(box(log), log.now)
+    sending(log, first)
+    settled(log, first, "sent", reference="SM1")
+    assert ready(box(log), log.now) == []
+    settled(log, first, "receipt", status=status)
+    assert box(log).waiting["a"].found == f"sms:Ada: {status}"
+    (second,) = ready(box(log), log.now)
+    assert second.channel == "phone:Ada"
+    sending(log, second)
+    settled(log, first, "receipt", status="delivered")  # told late, of the way before
+    settled(log, second, "sent", reference="CA1")
+    settled(log, first, "receipt", status=status)  # another keeper had asked, too
+    done = box(log).done["a"]
+    assert (done.channel, done.receipt, done.maybe_twice) == ("phone:Ada", "", False)
+    settled(log, second, "receipt", status=status)
+    assert ready(box(log), log.now + UNHEARD) == []
+    assert (box(log).done["a"].receipt, box(log).waiting) == (status, {})
+
+
+def test_a_message_that_arrived_or_has_no_other_way_is_kept_no_longer() -> None:
+    log = Log()
+    queued(log, "a", channels=("sms:Ada", "phone:Ada"))
+    queued(log, "b", channels=("sms@patients",))
+    for each in ready(box(log), log.now):
+        sending(log, each)
+        settled(log, each, "sent", reference=f"SM-{each.key}")
+    assert box(log).done["b"].parcel is None
+    log.add("message.receipt", "a", channel="sms:Ada", status="delivered")
+    assert (box(log).done["a"].parcel, box(log).done["a"].receipt) == (None, "delivered")
 
 
 @pytest.mark.req("CM-1")

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from aiohttp import web
 
 from hmsdr.decide.incident import Word
 from hmsdr.decide.outbox import FAILED, QUEUED, Outbox, fold
+from hmsdr.decide.response import checklist
 from hmsdr.errors import RefusedError
 from hmsdr.incident.desk import Declaration
 from hmsdr.incident.keeper import Keeper, escalation, queue, reachable, said_by_hand
@@ -27,6 +28,7 @@ from hmsdr.log.events import NewEvent
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.load import load
 from hmsdr.playbook.model import Playbook
+from hmsdr.playbook.people import WarRoom
 from mailbox_server import Mailboxes
 
 CHILD = Path(__file__).parent / "post_child.py"
@@ -330,3 +332,40 @@ async def test_twenty_senders_are_killed_and_no_message_is_lost(hospital, store)
     assert {key for key, times in got.items() if times > 1} <= {
         key for key, each in outbox.done.items() if each.maybe_twice
     }
+
+
+@pytest.mark.req("IR-1")
+async def test_the_keeper_opens_the_war_room_once_keeps_its_summary_and_falls_back(
+    hospital: Hospital, store: SqliteStore
+) -> None:
+    room = WarRoom(
+        channel="slack:#war-room", bridge="https://meet.hospital.example/7", every=timedelta(seconds=1)
+    )
+    channels = hospital.playbook.channels.model_copy(update={"war_room": room})
+    hospital.playbook = hospital.playbook.model_copy(update={"channels": channels})
+    hospital.answers["slack"] = 503
+    await add(store, alert())
+    one, other = keeper(hospital, store), keeper(hospital, store, "keeper@other")
+    for _ in range(4):
+        await asyncio.gather(one.round(), other.round())
+
+    def posted() -> list[tuple[str, str]]:
+        return [(kind, each["key"]) for kind, each in hospital.got if "/war-room/" in each["key"]]
+
+    assert posted() == [("teams", "INC-1/war-room/1/1")], "the room's channel is down: the next one took it"
+    text = next(each["text"] for _, each in hospital.got if "/war-room/" in each["key"])
+    assert "- Bridge: https://meet.hospital.example/7" in text
+    assert "<!channel>" not in text
+    incident = (await one.desk.book()).incidents["INC-1"]
+    line = next(
+        each for each in checklist(incident, hospital.playbook, datetime.now(UTC)) if each.key == "war-room"
+    )
+    assert line.seen is not None
+    assert line.seen.evidence.startswith("opened on teams:Incident Response")
+    hospital.answers.clear()
+    await one.desk.note("INC-1", "Celia Marsh", "a disk", "cause")
+    until = datetime.now(UTC) + timedelta(seconds=20)
+    while len(posted()) < 2 and datetime.now(UTC) < until:
+        await asyncio.gather(one.round(), other.round())
+        await asyncio.sleep(0.1)
+    assert posted()[1:] == [("slack", "INC-1/war-room/1/2")]

@@ -23,6 +23,8 @@ def full() -> Book:
     log.add("incident.noted", "INC-1", "Ada Quill", text="wards on paper", field="impact")
     log.add("incident.ticked", "INC-1", "Ada Quill", item="war-room", evidence="bridge 7")
     log.add("incident.called", "INC-1", "keeper", series="page/1", rung=1)
+    log.add("incident.summarized", "INC-1", "keeper", round=1, number=1, digest="d1")
+    log.add("incident.met", "INC-1", "keeper", key="INC-1/war-room/1/1", channel="slack:#war-room")
     log.add("incident.said", "INC-1", "Ada Quill", word="first")
     log.add("incident.status", "INC-1", "Ada Quill", status="resolved")
     log.ended("damage/us-east-1")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import combinations
@@ -14,6 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import boto3
+import botocore.exceptions
 import pytest
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
@@ -25,9 +29,10 @@ from hmsdr.cli.incident import incident as command
 from hmsdr.decide.incident import Word
 from hmsdr.decide.incidents import SAID
 from hmsdr.decide.statuspage import PublicStatus, public_status
+from hmsdr.drivers.s3 import ObjectStore
 from hmsdr.incident.desk import Declaration, Desk
 from hmsdr.incident.keeper import said_by_hand
-from hmsdr.incident.publisher import Publisher
+from hmsdr.incident.publisher import WRITE_SECONDS, Publisher
 from hmsdr.incident.statusfiles import _STYLE, files
 from hmsdr.log.sqlite import SqliteStore
 from hmsdr.playbook.model import Playbook
@@ -241,6 +246,56 @@ async def test_it_is_in_the_bucket_that_lives_and_in_the_other_when_that_is_back
     assert sorted(names) == ["s/banner.js", "s/feed.atom", "s/index.html", "s/status.json"]
     for each in (publisher, again):
         await each.close()
+
+
+async def banner(url: str, words: bytes, seconds: float) -> float:
+    """Seconds until the banner in the west has `words` in it."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        with suppress(botocore.exceptions.ClientError):
+            got = await asyncio.to_thread(client(url).get_object, Bucket="status-west", Key="s/banner.js")
+            if words in got["Body"].read():
+                return time.monotonic() - began
+        await asyncio.sleep(0.1)
+    pytest.fail(f"no banner with {words!r} within {seconds} s")
+
+
+@pytest.mark.req("CM-3")
+async def test_a_bucket_that_hangs_keeps_no_other_waiting(desk: tuple[Playbook, Desk], s3: str) -> None:
+    playbook, incidents = desk
+    with suppress(botocore.exceptions.ClientError):
+        client(s3).create_bucket(Bucket="status-west")
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()  # until who asked has had enough
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    publisher = Publisher(playbook, PAGE, incidents)
+    east = next(each for each in publisher._buckets if each.region == "us-east-1")
+    await east.objects.close()
+    east.objects = ObjectStore(playbook.aws.model_copy(update={"endpoint_url": f"http://{host}:{port}"}))
+    stop, said = asyncio.Event(), list[str]()
+    running = asyncio.create_task(publisher.run(stop, 0.1, said.append))
+    try:
+        await asyncio.wait_for(asked.wait(), 10)
+        began = time.monotonic()
+        await incidents.declare(Declaration("x", "Ada Quill"), None)
+        await said_by_hand(incidents, playbook, "INC-1", Word.FIRST, "patients", "loudspeaker", "Ada Quill")
+        # The east's eight seconds have just begun.
+        assert await banner(s3, b"slow right now", WRITE_SECONDS) < WRITE_SECONDS - 2
+        while not any("us-east-1" in each for each in said):
+            assert time.monotonic() - began < 2 * WRITE_SECONDS
+            await asyncio.sleep(0.1)
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 10)
+        await publisher.close()
+        server.close()
+    assert not any("us-west-2" in each for each in said)
 
 
 def test_the_command_writes_a_directory_and_refuses_without_a_page(tmp_path: Path) -> None:

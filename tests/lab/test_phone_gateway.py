@@ -23,6 +23,7 @@ from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
 from hmsdr.drivers.gateway import FINAL, Gateway
 from hmsdr.incident.desk import Declaration
 from hmsdr.incident.keeper import Keeper, queue
+from hmsdr.incident.view import messages
 from hmsdr.lab.channels.gateway import INVALID, UNREACHABLE
 from hmsdr.lab.channels.kept import received
 from hmsdr.lab.layout import Layout
@@ -239,5 +240,36 @@ async def test_a_channel_that_asks_for_peace_has_it(layout: Layout) -> None:
         assert await keeper.post.deliver() == 0
         texts = [each for each in received(layout) if each["channel"] == number]
         assert len(texts) + len(failed) == 40
+    finally:
+        await store.close()
+
+
+@pytest.mark.req("CO-3", "CM-1")
+async def test_a_text_that_does_not_arrive_is_followed_by_a_call_and_listed(layout: Layout) -> None:
+    playbook = load(layout.playbook)
+    people = tuple(person.model_copy(update={"phone": UNREACHABLE}) for person in playbook.people)
+    traffic = playbook.traffic.model_copy(update={"ca_file": None})
+    playbook = playbook.model_copy(update={"people": people, "traffic": traffic})
+    store = await SqliteStore.open(layout.directory / "log.db", create=True)
+    keeper = Keeper(playbook, store, None, "keeper@test")
+    try:
+        await keeper.desk.declare(Declaration("The wards cannot log in", "Celia Marsh"), None)
+        ends = time.monotonic() + 40
+        while True:
+            await keeper.round()
+            await keeper.post.receipts()
+            found = [
+                each
+                for each in messages(await keeper.post.outbox(), "INC-1")
+                if each["key"].startswith("INC-1/page/1/1/sms/")
+            ]
+            if found and all(each["channel"].startswith("phone:") and each["receipt"] for each in found):
+                break
+            assert time.monotonic() < ends, found
+            await asyncio.sleep(0.2)
+        for each in found:
+            name = each["key"].rpartition("/")[2]
+            assert each["found"] == f"sms:{name}: undelivered"
+            assert each["state"] == "not arrived"
     finally:
         await store.close()

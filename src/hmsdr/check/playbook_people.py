@@ -26,6 +26,7 @@ def check(playbook: Playbook) -> Iterator[Finding]:
     yield from _alone(playbook)
     yield from _lists(playbook)
     yield from _audiences(playbook)
+    yield from _war_room(playbook)
     yield from _status_page(playbook)
     yield from _made_up(playbook)
 
@@ -84,6 +85,20 @@ def _on_call(playbook: Playbook) -> Iterator[Finding]:
             if person not in known:
                 hint = nearest(person, known)
                 yield Finding(place, f"the unknown person {person!r}", "a name of people", hint)
+
+
+def _war_room(playbook: Playbook) -> Iterator[Finding]:
+    """A room whose channel leads nowhere would be announced elsewhere."""
+    room = playbook.channels.war_room
+    if room is None:
+        return
+    kind = room.channel.partition(":")[0]
+    keys: Keys = ("channels", "war_room", "channel")
+    if kind in ("sms", "phone", "email"):
+        yield Finding(keys, f"{room.channel!r}", "a chat's channel, where a summary can be pinned")
+    elif kind not in playbook.channels.endpoints:
+        remedy = f"Add channels.endpoints.{kind}: without it the summary goes to {playbook.channels.primary}."
+        yield Finding(keys, f"{kind!r}, which has no endpoint", "a channel with one", remedy, level="warning")
 
 
 def _alone(playbook: Playbook) -> Iterator[Finding]:

@@ -15,7 +15,9 @@ from hmsdr.cli.desks import desk_of, json_option
 from hmsdr.cli.evidence import evidence
 from hmsdr.cli.incident_view import list_lines, on_call_lines, shown_lines, timeline_lines
 from hmsdr.cli.incident_words import keep, preview, send
+from hmsdr.cli.letters import messages
 from hmsdr.cli.status_page import publish
+from hmsdr.cli.suggest import suggest
 from hmsdr.control.weighing import region_of
 from hmsdr.decide.incident import Incident
 from hmsdr.decide.oncall import assigned
@@ -37,7 +39,7 @@ def incident() -> None:
     """Declare incidents, and see them through."""
 
 
-for _each in (preview, send, keep, publish, evidence):
+for _each in (preview, send, keep, publish, evidence, suggest, messages):
     incident.add_command(_each)
 
 

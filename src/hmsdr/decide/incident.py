@@ -112,6 +112,21 @@ class Round:
     monitoring_at: datetime | None = None
     resolved_at: datetime | None = None
     resolution_word_at: datetime | None = None
+    room_at: datetime | None = None
+    """When the war room was opened: its first summary arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The war room's newest summary: ``digest`` names its words; ``number`` counts in its round."""
+
+    round: int
+    number: int
+    digest: str
+    queued_at: datetime
+    arrived_at: datetime | None = None
+    channel: str = ""
+    """Which took the last one that arrived."""
 
 
 @dataclass(slots=True)
@@ -140,6 +155,8 @@ class Incident:
     ticks: dict[str, Tick] = field(default_factory=dict)
     called: dict[str, int] = field(default_factory=dict)
     """By series of calls: the last rung that was called."""
+    room: Room | None = None
+    """The war room, once its first summary was queued."""
     sign_at: datetime | None = None
     """The acting commander's last sign of life."""
     sign_seq: int = 0

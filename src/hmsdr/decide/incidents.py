@@ -16,6 +16,7 @@ from hmsdr.decide.incident import (
     MOVES,
     SEVERITIES,
     Incident,
+    Room,
     Round,
     Signal,
     Status,
@@ -31,6 +32,8 @@ OPENED, JOINED, REOPENED = "incident.opened", "incident.joined", "incident.reope
 SEVERITY, ACKNOWLEDGED, STATUS = "incident.severity", "incident.acknowledged", "incident.status"
 ASSIGNED, NOTED, TICKED = "incident.assigned", "incident.noted", "incident.ticked"
 SAID, CALLED = "incident.said", "incident.called"
+SUMMARIZED, MET = "incident.summarized", "incident.met"
+"""The war room's summary was queued; it arrived, so that the team can meet there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,35 @@ def _called(incident: Incident, event: Recorded) -> bool:
     return True
 
 
+def _summarized(incident: Incident, event: Recorded) -> bool:
+    data = event.data
+    round_, number, digest = data.get("round"), data.get("number"), data.get("digest")
+    if round_ != len(incident.rounds) or not isinstance(number, int) or not isinstance(digest, str):
+        return False
+    last = incident.room
+    if last is not None and (last.round, last.number) >= (round_, number):
+        return False
+    channel = last.channel if last is not None and last.round == round_ else ""
+    incident.room = Room(round_, number, digest, event.at, channel=channel)
+    return True
+
+
+def _met(incident: Incident, event: Recorded) -> bool:
+    last = incident.room
+    if last is None or event.data.get("key") != room_key(incident.name, last.round, last.number):
+        return False
+    if last.arrived_at is None:
+        incident.room = replace(last, arrived_at=event.at, channel=str(event.data.get("channel", "")))
+    if incident.round.room_at is None and last.round == len(incident.rounds):
+        _mark(incident, room_at=event.at)
+    return True
+
+
+def room_key(incident: str, number: int, summary: int) -> str:
+    """The key of a war room's message: of the incident's round `number`, its summary `summary`."""
+    return f"{incident}/war-room/{number}/{summary}"
+
+
 _WRITERS: Mapping[str, Callable[[Incident, Recorded], bool]] = {
     ACKNOWLEDGED: _acknowledged,
     STATUS: _status,
@@ -319,4 +351,6 @@ _WRITERS: Mapping[str, Callable[[Incident, Recorded], bool]] = {
     TICKED: _ticked,
     SAID: _said,
     CALLED: _called,
+    SUMMARIZED: _summarized,
+    MET: _met,
 }

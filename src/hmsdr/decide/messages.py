@@ -22,8 +22,9 @@ TEAM = "response-team"
 """The audience that needs no entry in the playbook."""
 MISSING = "[not known yet]"
 _MOST_ALERTS = 5
-_MOST_SUBJECT = 140
-_STATUS: dict[Status, str] = {
+MOST_SUBJECT = 140
+"""Characters."""
+STATUS_WORDS: dict[Status, str] = {
     Status.DECLARED: "Declared; nobody has acknowledged yet",
     Status.ACKNOWLEDGED: "The team is on it and looks for the cause",
     Status.MITIGATING: "Mitigation is under way",
@@ -31,6 +32,7 @@ _STATUS: dict[Status, str] = {
     Status.RESOLVED: "Resolved",
     Status.REVIEWED: "Resolved and reviewed",
 }
+"""Each state in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,10 @@ def compose(
     if wording == "plain":
         sentences = PATIENTS[language][word][reach_of(incident)]
         return Message(audience, word, language, PATIENT_SUBJECTS[language][word], "\n".join(sentences))
-    page = _Page(incident, playbook, wording, now)
+    page = Page(incident, playbook, wording, now)
     lines = {Word.FIRST: _initial, Word.UPDATE: _update, Word.RESOLUTION: _resolution}[word](page)
     body = "\n".join([*lines, *_for_audience(page, word)])
-    subject = one_line(f"[{incident.severity}] {SUBJECTS[word]}", _MOST_SUBJECT)
+    subject = one_line(f"[{incident.severity}] {SUBJECTS[word]}", MOST_SUBJECT)
     missing, withheld = tuple(dict.fromkeys(page.missing)), tuple(dict.fromkeys(page.withheld))
     return Message(audience, word, "en", subject, body, missing, withheld)
 
@@ -92,8 +94,8 @@ def reach_of(incident: Incident) -> Reach:
 
 
 @dataclass(slots=True)
-class _Page:
-    """A message being written."""
+class Page:
+    """A message being written: what is known, as it may be shown, and what of it is missing or withheld."""
 
     incident: Incident
     playbook: Playbook
@@ -175,7 +177,7 @@ class _Page:
         return format_duration(timedelta(seconds=max(0, round(lasted.total_seconds()))))
 
 
-def _initial(page: _Page) -> Iterator[str]:
+def _initial(page: Page) -> Iterator[str]:
     incident = page.incident
     yield "INCIDENT DETAILS:"
     yield f"- Incident: {incident.name}, {page.safe(incident.title, 'title', foreign=True)}"
@@ -183,7 +185,7 @@ def _initial(page: _Page) -> Iterator[str]:
     yield f"- Severity: {page.severity}"
     yield f"- Impact: {page.impact}"
     yield f"- Services Affected: {page.services}"
-    yield f"- Current Status: {_STATUS[incident.status]}"
+    yield f"- Current Status: {STATUS_WORDS[incident.status]}"
     yield from ("", "NEXT STEPS:")
     yield f"- {page.fact('mitigation', _under_way(incident))}"
     yield f"- ETA for next update: {page.next_word}"
@@ -192,12 +194,12 @@ def _initial(page: _Page) -> Iterator[str]:
     yield f"- Technical Lead: {page.contact('technical-lead')}"
 
 
-def _update(page: _Page) -> Iterator[str]:
+def _update(page: Page) -> Iterator[str]:
     yield "INCIDENT STATUS:"
     yield f"- Incident: {page.incident.name}, {page.safe(page.incident.title, 'title', foreign=True)}"
     yield f"- Duration: {page.duration}"
     yield f"- Severity: {page.severity}"
-    yield f"- Progress: {page.fact('progress', _STATUS[page.incident.status])}"
+    yield f"- Progress: {page.fact('progress', STATUS_WORDS[page.incident.status])}"
     yield f"- Issues: {page.fact('issues')}"
     yield f"- Next Steps: {page.fact('next-steps', _under_way(page.incident))}"
     yield from ("", "IMPACT ASSESSMENT:")
@@ -207,7 +209,7 @@ def _update(page: _Page) -> Iterator[str]:
     yield from ("", f"NEXT UPDATE: {page.next_word}")
 
 
-def _resolution(page: _Page) -> Iterator[str]:
+def _resolution(page: Page) -> Iterator[str]:
     resolved = page.incident.round.resolved_at
     if resolved is None:
         page.missing.append("resolution-time")
@@ -231,7 +233,7 @@ def _resolution(page: _Page) -> Iterator[str]:
     yield "- Thank you for your patience and cooperation during this incident."
 
 
-def _review(page: _Page, resolved: datetime | None) -> str | None:
+def _review(page: Page, resolved: datetime | None) -> str | None:
     """The first review's window, by the playbook."""
     if resolved is None:
         return None
@@ -239,7 +241,7 @@ def _review(page: _Page, resolved: datetime | None) -> str | None:
     return f"between {page.time(resolved + window.opens)} and {page.time(resolved + window.due)}"
 
 
-def _for_audience(page: _Page, word: Word) -> Iterator[str]:
+def _for_audience(page: Page, word: Word) -> Iterator[str]:
     """What this audience needs beside the template."""
     if page.wording == "clinical":
         yield from ("", "AT THE BEDSIDE:")
@@ -257,13 +259,13 @@ def _for_audience(page: _Page, word: Word) -> Iterator[str]:
         yield from _alerts(page)
 
 
-def _procedures(page: _Page) -> Iterator[str]:
+def _procedures(page: Page) -> Iterator[str]:
     for service in page.playbook.services.values():
         if service.downtime and service.title in page.services:
             yield f"- {service.title}: {service.downtime}"
 
 
-def _alerts(page: _Page) -> Iterator[str]:
+def _alerts(page: Page) -> Iterator[str]:
     going = [each for each in page.incident.signals.values() if each.ended_at is None]
     if not going:
         return

@@ -1,6 +1,7 @@
 """What is to be sent, on which channel, and what has become of it: a fold of the log, and a decision (CM-1, CM-2). Pure.
 
     queued -> sending -> sent -> receipt             where the channel tells what became of it: it arrived, or it did not
+                         sent -> receipt -> sending   it did not: the next channel, when there is one that was not tried
               sending -> failed -> sending …     the next channel at once, the same one after a pause; for ever, never given up
               sending -> (nothing is heard)      whoever sent it died: after a while it is sent again, and may have come twice
 
@@ -27,6 +28,8 @@ UNHEARD = timedelta(seconds=60)
 """A sender of whom nothing is heard for so long has died; longer than any sending may take."""
 RECEIPTS_FOR = timedelta(hours=1)
 """What a channel has not told by then it is not asked any more."""
+NOT_ARRIVED = frozenset({"undelivered", "failed", "canceled", "busy", "no-answer"})
+"""Receipts by which nobody has it."""
 _MINUTE = timedelta(minutes=1)
 _LONGEST_PEACE = 3600
 """Seconds that a channel may ask for."""
@@ -73,6 +76,10 @@ class Delivered:
     """By which the channel knows it, where it tells what became of it."""
     receipt: str = ""
     """What it told: ``delivered``, ``undelivered`` …; empty while it has told nothing that is final."""
+    before: str = ""
+    """What was found when it was tried last, before this."""
+    parcel: Parcel | None = None
+    """The message itself, kept where it may have to go another way: a long list's are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +118,7 @@ def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
                 waiting[event.subject] = _parcel(event)
             continue
         if event.kind == RECEIPT:
-            if event.subject in done:
-                done[event.subject] = replace(done[event.subject], receipt=str(event.data.get("status", "")))
+            _receipt(waiting, done, event)
             continue
         parcel = waiting.get(event.subject)
         if parcel is None:
@@ -126,10 +132,7 @@ def fold(outbox: Outbox, events: Iterable[Recorded]) -> Outbox:
             _hold(held, channel, event)
         else:
             del waiting[parcel.key]
-            done[parcel.key] = Delivered(
-                event.at, channel, parcel.doubtful, parcel.queued_at, parcel.word, parcel.audience, parcel.incident,
-                str(event.data.get("reference", "")),
-            )  # fmt: skip
+            done[parcel.key] = _delivered(parcel, channel, event)
     # Once for all events: at thousands a minute, once for each would take longer than sending them.
     last = max((at for _, at in recent), default=None)
     lately = tuple(each for each in recent if last is None or last - each[1] < _MINUTE)
@@ -232,9 +235,35 @@ def _hold(held: dict[str, datetime], channel: str, event: Recorded) -> None:
         held[channel] = max(held.get(channel, event.at), event.at + timedelta(seconds=after))
 
 
-def _receipt(done: dict[str, Delivered], event: Recorded) -> None:
-    if event.kind == RECEIPT and event.subject in done:
-        done[event.subject] = replace(done[event.subject], receipt=str(event.data.get("status", "")))
+def _delivered(parcel: Parcel, channel: str, event: Recorded) -> Delivered:
+    reference = str(event.data.get("reference", ""))
+    kept = parcel if reference and _untried(parcel) else None
+    return Delivered(
+        event.at, channel, parcel.doubtful, parcel.queued_at, parcel.word, parcel.audience, parcel.incident, reference,
+        before=parcel.found, parcel=kept,
+    )  # fmt: skip
+
+
+def _untried(parcel: Parcel) -> bool:
+    return any(not parcel.tried.get(name) and name not in parcel.refused for name in parcel.channels)
+
+
+def _receipt(waiting: dict[str, Parcel], done: dict[str, Delivered], event: Recorded) -> None:
+    """What became of a message; one that did not arrive goes the next way, when there is one."""
+    known = done.get(event.subject)
+    if known is None or known.receipt:
+        return
+    status, channel = str(event.data.get("status", "")), str(event.data.get("channel", known.channel))
+    if channel != known.channel:
+        return  # of a way that it went before
+    if status not in NOT_ARRIVED or known.parcel is None:
+        done[event.subject] = replace(known, receipt=status, parcel=None)
+        return
+    parcel, found = known.parcel, f"{channel}: {status}"
+    del done[event.subject]
+    waiting[event.subject] = replace(
+        parcel, sending_at=None, failed_at=event.at, found=found, refused=parcel.refused | {channel}
+    )
 
 
 def _sending(parcel: Parcel, channel: str, at: datetime) -> Parcel:

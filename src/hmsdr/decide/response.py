@@ -101,6 +101,15 @@ def _updated(incident: Incident) -> Seen | None:
     return Seen(f"{last.updates} updates since the first word", _SYSTEM, last.last_word_at)
 
 
+def _war_room(incident: Incident) -> Seen | None:
+    if (told := _fact("war-room")(incident)) is not None:
+        return told
+    at, room = incident.round.room_at, incident.room
+    if at is None or room is None:
+        return None
+    return Seen(f"opened on {room.channel}, where its summary is kept up to date", _SYSTEM, at)
+
+
 def _failover(incident: Incident) -> Seen | None:
     for signal in incident.signals.values():
         if signal.key.startswith("failover/") and signal.at >= incident.round.detected_at:
@@ -131,7 +140,14 @@ _ITEMS = (
         _moment("first_word_at", "the first word was sent"),
         "hmsdr incident send INCIDENT first",
     ),
-    _Item("war-room", "initial", "Open the war room", _OPERATIONS, _fact("war-room"), _note("war-room")),
+    _Item(
+        "war-room",
+        "initial",
+        "Open the war room",
+        _OPERATIONS,
+        _war_room,
+        f"set channels.war_room, and the keeper opens it; or {_note('war-room')}",
+    ),
     _Item("incident-log", "initial", "Keep the incident log", _OPERATIONS, _log, "it keeps itself"),
     _Item(
         "gather",
@@ -156,7 +172,7 @@ _ITEMS = (
         "Choose the mitigation",
         _LEAD,
         _fact("mitigation"),
-        _note("mitigation"),
+        f"hmsdr incident suggest INCIDENT, then {_note('mitigation')}",
     ),
     _Item("estimate", "assessment", "Estimate when it is over", COMMANDER, _fact("eta"), _note("eta")),
     _Item(

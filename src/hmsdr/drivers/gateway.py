@@ -57,7 +57,18 @@ class Gateway:
         self._url = url
         self._name = name
 
-    async def send(self, kind: Kind, text: str, to: str | None, *, deadline: float) -> str:
+    def account(self) -> tuple[str, str]:
+        """Name and token of the account, by which the gateway signs what it calls back with.
+
+        Raises:
+            PermanentError: the URL has none.
+        """
+        where = self._where("reading a gateway's account")
+        return where.account, where.token
+
+    async def send(
+        self, kind: Kind, text: str, to: str | None, *, deadline: float, callback: str | None = None
+    ) -> str:
         """Send a text message, or call and say `text` twice, within `deadline` seconds; gives the gateway's reference.
 
         Args:
@@ -65,6 +76,7 @@ class Gateway:
             text: what is said.
             to: the number (E.164), where the URL has none.
             deadline: seconds for all of it.
+            callback: where the gateway is to tell what became of it; None: it is only asked.
 
         Raises:
             TemporaryError: not taken; it may be tried again.
@@ -77,6 +89,8 @@ class Gateway:
         if not number:
             raise PermanentError(doing, "no number to send to", _FORM)
         form = {"To": number, "From": where.sender}
+        if callback is not None:
+            form["StatusCallback"] = callback
         if kind == "phone":
             form["Twiml"] = f'<Response><Pause/><Say loop="2">{escape(text)}</Say></Response>'
         else:

@@ -24,6 +24,7 @@ from hmsdr.errors import HmsdrError, RefusedError
 from hmsdr.incident.contacts import Contacts
 from hmsdr.incident.desk import KEEPER, Desk, text_of
 from hmsdr.incident.post import Post
+from hmsdr.incident.warroom import summarize
 from hmsdr.log.append import append_after
 from hmsdr.log.events import NewEvent
 from hmsdr.log.store import EventLog, Store
@@ -80,6 +81,7 @@ class Keeper:
         called = (
             await call(self.desk, self._store, self._playbook) if _due(book, self._playbook) or routed else 0
         )
+        await summarize(self.desk, self._store, self._playbook, active)
         return {"routed": routed, "called": called, "sent": await self.post.deliver()}
 
     async def run(self, stop: asyncio.Event, interval: float, report: Callable[[str], None]) -> None:
@@ -247,6 +249,12 @@ def _links(playbook: Playbook, incident: Incident, people: Sequence[str]) -> lis
     return [f"{name}: {url}" for name, url in made if url is not None]
 
 
+def _ways(playbook: Playbook, kind: str, name: str, *, ringing: bool) -> list[str]:
+    """A text that does not arrive is followed by a call, unless the phone rings anyway."""
+    rings = kind == "sms" and not ringing and "phone" in playbook.channels.endpoints
+    return [f"{kind}:{name}", *([f"phone:{name}"] if rings else [])]
+
+
 def _due(book: Book, playbook: Playbook) -> list[Due]:
     now = datetime.now(UTC)
     found = [each for incident in book.incidents.values() for each in due(incident, playbook, now)]
@@ -292,7 +300,11 @@ def _call(each: Due, incident: Incident, playbook: Playbook) -> list[NewEvent]:
             QUEUED,
             f"{key}/{kind}/{name}",
             KEEPER,
-            message | {"channels": [f"{kind}:{name}"], "body": "\n".join(_links(playbook, incident, [name]))},
+            message
+            | {
+                "channels": _ways(playbook, kind, name, ringing=ringing),
+                "body": "\n".join(_links(playbook, incident, [name])),
+            },
         )
         for name in each.people
         if name in people

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from hmsdr.decide.links import key_of
 from hmsdr.errors import RefusedError
-from hmsdr.incident import answering, contacts, intake
+from hmsdr.incident import answering, contacts, intake, receiving
 from hmsdr.incident.alertmanager import MOST_BYTES
 from hmsdr.incident.desk import Desk
+from hmsdr.incident.post import callback_url
 from hmsdr.log.store import EventLog
 from hmsdr.playbook.model import Playbook
 
@@ -40,6 +41,8 @@ def application(desk: Desk, log: EventLog, playbook: Playbook) -> web.Applicatio
     if links is not None:
         answering.add_routes(app, desk, log, playbook, links, lock)
         contacts.add_routes(app, contacts.Contacts(playbook, log), playbook, links)
+    if (url := callback_url(playbook)) is not None:
+        receiving.add_routes(app, log, playbook, url)
 
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from hmsdr.decide.harmless import one_line
 from hmsdr.decide.incident import Word
-from hmsdr.decide.incidents import SAID
+from hmsdr.decide.incidents import MET, SAID
 from hmsdr.decide.outbox import (
     FAILED,
     RECEIPT,
@@ -30,6 +30,7 @@ from hmsdr.decide.outbox import (
     ready,
     unreceipted,
 )
+from hmsdr.decide.warroom import WORD as WAR_ROOM
 from hmsdr.drivers.errors import DriverError, OutcomeUnknownError, PermanentError, TemporaryError
 from hmsdr.drivers.gateway import FINAL, SCHEMES, Gateway, Kind
 from hmsdr.drivers.notifier import Notifier
@@ -39,6 +40,8 @@ from hmsdr.log.events import NewEvent
 from hmsdr.log.store import EventLog
 from hmsdr.playbook.model import Playbook
 
+CALLBACK_PATH = "/v1/gateway"
+"""Where a keeper that listens takes what a gateway tells (`hmsdr.incident.receiving`)."""
 SEND_SECONDS = 10.0
 """For one message on one channel."""
 AT_ONCE = 50
@@ -53,6 +56,12 @@ _RECEIPT_PAUSE = timedelta(seconds=5)
 class _Result:
     attempt: Attempt
     events: tuple[NewEvent, ...]
+
+
+def callback_url(playbook: Playbook) -> str | None:
+    """Where gateways call back to; None when nothing of ours is reached from outside."""
+    links = playbook.channels.links
+    return None if links is None else f"{links.url.rstrip('/')}{CALLBACK_PATH}"
 
 
 class Post:
@@ -140,6 +149,9 @@ class Post:
         if reference:
             data["reference"] = reference
         sent = NewEvent(SENT, attempt.key, self._name, data)
+        if parcel.word == WAR_ROOM:
+            met = {"key": attempt.key, "channel": attempt.channel}
+            return _Result(attempt, (sent, NewEvent(MET, parcel.incident, self._name, met)))
         if parcel.word not in tuple(Word):
             return _Result(attempt, (sent,))
         said = {"word": parcel.word, "audience": parcel.audience, "channel": attempt.channel}
@@ -162,7 +174,8 @@ class Post:
                 else short(subject, body, _SHORT["sms"])
             )
             gateway = Gateway(url, kind)
-            return await gateway.send(way, text, self._number(attempt.channel), deadline=SEND_SECONDS)
+            number, told = self._number(attempt.channel), callback_url(self._playbook)
+            return await gateway.send(way, text, number, deadline=SEND_SECONDS, callback=told)
         if not url.startswith(("http://", "https://")):
             if kind in _SHORT:
                 subject, body = "", short(subject, body, _SHORT[kind])
@@ -206,15 +219,17 @@ class Post:
         self._asked |= {key: now for key, _ in asked}
         found = await asyncio.gather(*(self._became(key, each) for key, each in asked))
         told = [(key, status) for key, status in found if status in FINAL]
+        went = {key: each.channel for key, each in asked}
         if not told:
             return 0
 
         async def known() -> Sequence[NewEvent]:
             done = (await self.outbox()).done
             return [
-                NewEvent(RECEIPT, key, self._name, {"channel": done[key].channel, "status": status})
+                NewEvent(RECEIPT, key, self._name, {"channel": went[key], "status": status})
                 for key, status in told
-                if not done[key].receipt
+                # Whoever else asked may have been faster, and the message on its next way already.
+                if key in done and not done[key].receipt and done[key].channel == went[key]
             ]
 
         await append_after(self._log, known, doing="recording what became of messages")

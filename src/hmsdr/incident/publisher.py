@@ -78,19 +78,37 @@ class Publisher:
         return {each.region: each.found for each in self._buckets}
 
     async def run(self, stop: asyncio.Event, interval: float, report: Callable[[str], None]) -> None:
-        """Again and again until `stop`; each new trouble is reported once."""
+        """Again and again until `stop`, no bucket waiting for another; each new trouble is reported once."""
         said: dict[str, str] = {}
-        while not stop.is_set():
-            try:
-                found = await self.publish()
-            except HmsdrError as error:
-                found = {"log": str(error)}
-            for where, trouble in found.items():
-                if trouble and trouble != said.get(where):
-                    report(f"the status page in {where}: {trouble}")
-            said = found
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), interval)
+        writing: dict[str, asyncio.Task[None]] = {}
+        try:
+            while not stop.is_set():
+                found = await self._begin(writing)
+                for where, trouble in found.items():
+                    if trouble and trouble != said.get(where):
+                        report(f"the status page in {where}: {trouble}")
+                said |= found
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), interval)
+        finally:
+            for task in writing.values():
+                task.cancel()
+            await asyncio.gather(*writing.values(), return_exceptions=True)
+
+    async def _begin(self, writing: dict[str, asyncio.Task[None]]) -> dict[str, str]:
+        """Begin to write the page as it is now to every bucket that is not being written; what is known to be wrong, by region."""
+        try:
+            made = await self.files()
+        except HmsdrError as error:
+            return {"log": str(error)}
+        for each in self._buckets:
+            before = writing.get(each.region)
+            if before is not None and not before.done():
+                continue  # a bucket that hangs has its deadline, and keeps nobody else waiting
+            if before is not None:
+                before.result()  # what is no trouble of a bucket is an error of ours, and ends this
+            writing[each.region] = asyncio.create_task(self._write(each, made))
+        return {"log": "", **{each.region: each.found for each in self._buckets}}
 
     async def close(self) -> None:
         """Let go of the connections."""

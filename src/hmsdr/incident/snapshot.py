@@ -15,14 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hmsdr.decide.incident import Incident, Round, Signal, Status, Tick, Told
+from hmsdr.decide.incident import Incident, Room, Round, Signal, Status, Tick, Told
 from hmsdr.decide.incidents import Book, fold
 from hmsdr.log.store import EventLog
 
-FORMAT = 1
+FORMAT = 2
 WORTH = 2000
 """So many new events make a new snapshot."""
 _SIGNAL = tuple(each.name for each in fields(Signal))
+_ROOM = tuple(each.name for each in fields(Room))
 _ROUND = tuple(each.name for each in fields(Round))
 _PLAIN = (
     "name",
@@ -130,6 +131,7 @@ def _of_incident(incident: Incident) -> dict[str, Any]:
         "overruled": _of_told(incident.overruled),
         "signals": [_of_signal(each) for each in incident.signals.values()],
         "facts": {name: _of_told(each) for name, each in incident.facts.items()},
+        "room": _of_room(incident.room),
         "ticks": {
             name: [each.done, each.evidence, each.by, _text(each.at)] for name, each in incident.ticks.items()
         },
@@ -150,6 +152,7 @@ def _incident(raw: Mapping[str, Any]) -> Incident:
         overruled=_told(raw["overruled"]),
         signals={each.key: each for each in signals},
         facts=facts,
+        room=_room(raw["room"]),
         ticks={
             name: Tick(done, evidence, by, datetime.fromisoformat(at))
             for name, (done, evidence, by, at) in raw["ticks"].items()
@@ -172,6 +175,17 @@ def _signal(raw: list[Any]) -> Signal:
 def _round(raw: list[Any]) -> Round:
     values: dict[str, Any] = dict(zip(_ROUND, raw, strict=True))
     return Round(**values | {name: _at(at) for name, at in values.items() if name.endswith("_at")})
+
+
+def _of_room(room: Room | None) -> list[Any] | None:
+    return None if room is None else [_value(getattr(room, name)) for name in _ROOM]
+
+
+def _room(raw: list[Any] | None) -> Room | None:
+    if raw is None:
+        return None
+    number, summary, digest, queued, arrived, channel = raw
+    return Room(number, summary, digest, datetime.fromisoformat(queued), _at(arrived), channel)
 
 
 def _of_told(told: Told | None) -> list[Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from hmsdr.decide.clocks import due, next_due, targets
 from hmsdr.decide.incident import Incident, Signal, Told
 from hmsdr.decide.incidents import Book
+from hmsdr.decide.outbox import NOT_ARRIVED, Outbox
 from hmsdr.decide.response import checklist
 from hmsdr.log.events import Event
 from hmsdr.playbook.model import Playbook
@@ -69,6 +70,45 @@ def as_json(incident: Incident, playbook: Playbook, now: datetime) -> dict[str, 
         "events": incident.events,
         "passed_over": incident.passed_over,
     }
+
+
+def messages(outbox: Outbox, incident: str) -> list[dict[str, Any]]:
+    """Every message of an incident in the order in which they were queued, and what became of it."""
+    done = [
+        {
+            "key": key,
+            "word": each.word,
+            "audience": each.audience,
+            "queued_at": _at(each.queued_at),
+            "state": "not arrived" if each.receipt in NOT_ARRIVED else "arrived" if each.receipt else "sent",
+            "channel": each.channel,
+            "sent_at": _at(each.at),
+            "receipt": each.receipt or None,
+            "maybe_twice": each.maybe_twice,
+            "tried": None,
+            "found": each.before,
+        }
+        for key, each in outbox.done.items()
+        if each.incident == incident
+    ]
+    waiting = [
+        {
+            "key": key,
+            "word": each.word,
+            "audience": each.audience,
+            "queued_at": _at(each.queued_at),
+            "state": "sending" if each.sending_at is not None else "waiting",
+            "channel": each.sending_on or ", ".join(each.channels),
+            "sent_at": None,
+            "receipt": None,
+            "maybe_twice": each.doubtful,
+            "tried": sum(each.tried.values()),
+            "found": each.found,
+        }
+        for key, each in outbox.waiting.items()
+        if each.incident == incident
+    ]
+    return sorted([*done, *waiting], key=lambda each: (str(each["queued_at"]), str(each["key"])))
 
 
 def timeline(events: list[Event]) -> list[dict[str, Any]]:

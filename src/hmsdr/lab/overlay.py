@@ -164,7 +164,8 @@ def _overlay(layout: Layout) -> dict[str, Any]:
             "endpoints": {
                 **{kind: f"${{file:secrets/{kind}-webhook}}" for kind in WEBHOOKS},
                 **dict.fromkeys(("sms", "phone"), "${file:secrets/gateway}"),
-            }
+            },
+            "war_room": {"channel": "slack:#war-room", "bridge": "https://meet.hospital.example/war-room"},
         },
         "audiences": _audiences(),
         "status_page": {

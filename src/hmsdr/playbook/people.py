@@ -149,6 +149,17 @@ class StatusPage(Section):
     """While something goes on, it is written anew so often, with the time: a page that stands still is seen to."""
 
 
+class WarRoom(Section):
+    """Where the team of an incident meets; opened by `hmsdr incident keep` as soon as one is declared (IR-1)."""
+
+    channel: Channel
+    """Where the summary is posted, and the newer one when it changes; `channels.endpoints` has the way there."""
+    bridge: HttpUrl | None = None
+    """The link of the call that everybody joins."""
+    every: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=1)
+    """A summary that has changed is posted anew at most so often."""
+
+
 class InternalChannels(Section):
     """Internal channels in order of preference (CM-1)."""
 
@@ -165,3 +176,5 @@ class InternalChannels(Section):
     """Messages in a minute, by kind of channel; they hold for the audiences' channels, too."""
     links: AnswerLinks | None = None
     """Links to acknowledge with one tap; without them, people use the command."""
+    war_room: WarRoom | None = None
+    """Where the team meets; without it, people open a room and note it."""
