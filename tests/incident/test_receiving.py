@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from casebook import BOOK
 from hmsdr.decide.outbox import QUEUED, RECEIPT, SENDING, SENT
-from hmsdr.drivers.callback import HEADER, is_signed, signature
+from hmsdr.drivers.gateway_callback import HEADER, is_signed, signature
 from hmsdr.incident.desk import Desk
 from hmsdr.incident.listening import application
 from hmsdr.incident.post import CALLBACK_PATH, Post, callback_url

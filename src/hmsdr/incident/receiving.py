@@ -13,9 +13,9 @@ from contextlib import suppress
 from aiohttp import web
 
 from hmsdr.decide.outbox import RECEIPT
-from hmsdr.drivers.callback import HEADER, is_signed, read
 from hmsdr.drivers.errors import DriverError
 from hmsdr.drivers.gateway import SCHEMES, Gateway
+from hmsdr.drivers.gateway_callback import HEADER, is_signed, read
 from hmsdr.errors import HmsdrError
 from hmsdr.incident.post import CALLBACK_PATH, Post
 from hmsdr.log.append import append_after
