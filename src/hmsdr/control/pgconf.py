@@ -39,6 +39,10 @@ _FIXED: Mapping[str, str] = {
     "wal_receiver_timeout": "5s",
     "wal_sender_timeout": "5s",
     "tcp_user_timeout": "5s",
+    # A client that died behind a cut wire is silent for good, and may hold a transaction: the kernel has to ask it.
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "1s",
+    "tcp_keepalives_count": "5",
     "max_connections": "200",
     "checkpoint_timeout": "1min",  # a fresh start point keeps crash recovery and the look for the end of WAL short
     "log_checkpoints": "off",

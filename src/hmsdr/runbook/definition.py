@@ -40,6 +40,7 @@ SHIPPED = (
     "cache-failover",
     "service-failover",
     "region-recovery",
+    "network-recovery",
     "switchback",
 )
 

@@ -22,7 +22,9 @@ from hmsdr.runbook.actions.kubernetes import (
     ScaleDeployment,
 )
 from hmsdr.runbook.actions.monitoring import AlertsConfigured, RegionWatched
+from hmsdr.runbook.actions.network import AuthorityHeld, EndDeadSessions, FenceStray
 from hmsdr.runbook.actions.notification import NotifyTeam
+from hmsdr.runbook.actions.reaching import NameLeads, SidesSeeEachOther
 from hmsdr.runbook.actions.recovering import RecoverDatabase, SlotReady
 from hmsdr.runbook.actions.shifting import TrafficBaseline, WatchTraffic, WeighTraffic
 from hmsdr.runbook.actions.traffic import RecordsReady, ServiceAnswers, ShiftTraffic
@@ -54,4 +56,9 @@ BUILT_IN: tuple[Action[Any], ...] = (
     RegionWatched(),
     AlertsConfigured(),
     NotifyTeam(),
+    AuthorityHeld(),
+    FenceStray(),
+    EndDeadSessions(),
+    NameLeads(),
+    SidesSeeEachOther(),
 )
