@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from hmsdr.decide.harmless import one_line
 from hmsdr.lab.launch import Remains
 from hmsdr.lab.layout import Layout
 from hmsdr.lab.report import Status
+
+if TYPE_CHECKING:  # only a terminal needs it
+    from rich.live import Live
+    from rich.table import Table
 
 _BEGINS = 100
 """Characters of a message in a list."""
@@ -30,13 +31,18 @@ class UpView:
     def __init__(self) -> None:
         self._steps: dict[str, tuple[str, float]] = {}
         self._began = time.monotonic()
-        self._console = Console(stderr=True)
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
+            from rich.console import Console  # noqa: PLC0415 - a command that shows nothing live starts without it
+            from rich.live import Live  # noqa: PLC0415
+
             self._live = Live(
-                get_renderable=self._table, console=self._console, refresh_per_second=10, transient=True
+                get_renderable=self._table,
+                console=Console(stderr=True),
+                refresh_per_second=10,
+                transient=True,
             )
             self._live.start()
         return self
@@ -61,6 +67,8 @@ class UpView:
         return bool(self._steps)
 
     def _table(self) -> Table:
+        from rich.table import Table  # noqa: PLC0415
+
         table = Table.grid(padding=(0, 2))
         now = time.monotonic() - self._began
         for step, (state, at) in self._steps.items():

@@ -7,10 +7,9 @@ import json
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
-from rich.live import Live
-from rich.text import Text
 
 from hmsdr.playbook.base import format_duration
 from hmsdr.runbook.catalogue import installed
@@ -18,6 +17,10 @@ from hmsdr.runbook.launch import GRANT
 from hmsdr.runbook.outage_clock import outage, steps_done
 from hmsdr.runbook.plan import Plan, PlannedStep
 from hmsdr.runbook.state import RunState, RunStatus, StepRecord, StepState
+
+if TYPE_CHECKING:  # only a terminal needs it
+    from rich.live import Live
+    from rich.text import Text
 
 _WORDS = {
     StepState.SUCCEEDED: click.style("✓", fg="green"),
@@ -45,12 +48,14 @@ class Progress:
         self._json = as_json
         self._target = target
         self._state: RunState | None = None
+        self._since = time.monotonic()
         self._live: Live | None = None
         if not as_json and sys.stdout.isatty():
+            from rich.live import Live  # noqa: PLC0415 - a command that shows nothing live starts without it
+
             self._live = Live(get_renderable=self._ticking, refresh_per_second=4, transient=True)
             atexit.register(self._live.stop)  # the cursor comes back however it ends
             self._live.start()
-        self._since = time.monotonic()
         self._seen: dict[str, StepRecord] = {}
         self._stages: set[str] = set()
         self._announced: dict[str, float] = {}
@@ -151,6 +156,8 @@ class Progress:
         return f"RTO clock {seen.lasted(datetime.now(UTC)).total_seconds():.1f} s{against}{served} · {done} of {steps} steps"
 
     def _ticking(self) -> Text:
+        from rich.text import Text  # noqa: PLC0415
+
         under_way = (
             []
             if self._state is None
@@ -160,6 +167,8 @@ class Progress:
 
     def _out(self, line: str) -> None:
         if self._live is not None and self._live.is_started:
+            from rich.text import Text  # noqa: PLC0415
+
             self._live.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
             click.echo(line)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from string import Template
+from typing import TYPE_CHECKING
 
 from hmsdr.decide.shifting import QUANTILES, Reading
 from hmsdr.drivers.errors import DriverError
-from hmsdr.drivers.prometheus import Sample
 from hmsdr.runbook.systems import Systems
+
+if TYPE_CHECKING:  # the driver costs a command a seventh of its start: it is imported when it is used
+    from hmsdr.drivers.prometheus import Sample
 
 _ASK_SECONDS = 3.0
 

@@ -15,18 +15,19 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from hmsdr.lab.hms.service import main as serve_pod
-
+Pod = Callable[[Mapping[str, str]], int]
+"""What a fork runs with its environment; gives the exit status."""
 LARGEST_MESSAGE = 256 * 1024
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _NAME_BYTES = 15
 
 
-def serve(orders: socket.socket) -> None:
-    """Fork a pod for each order, tell of each end, until the kubelet is gone.
+def serve(orders: socket.socket, pod: Pod) -> None:
+    """Fork a `pod` for each order, tell of each end, until the kubelet is gone.
 
     An order is ``{"order", "name", "environment", "directory"}`` with the log as a file descriptor beside it; the answers are
     ``{"order", "pid"}`` and, when that pod has ended, ``{"pid", "code"}`` with minus the signal's number if it was killed.
@@ -50,7 +51,7 @@ def serve(orders: socket.socket) -> None:
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    _become(order, handles[0], ours)
+                    _become(pod, order, handles[0], ours)
                 os.close(handles[0])
                 _say(orders, order=order["order"], pid=pid)
             if ended in ready:
@@ -73,7 +74,7 @@ def _say(orders: socket.socket, **answer: Any) -> None:
         orders.send(json.dumps(answer).encode())
 
 
-def _become(order: dict[str, Any], log: int, inherited: tuple[socket.socket, ...]) -> NoReturn:
+def _become(pod: Pod, order: dict[str, Any], log: int, inherited: tuple[socket.socket, ...]) -> NoReturn:
     """Be the pod of `order`; never returns, whatever happens."""
     code = 1
     try:
@@ -96,7 +97,7 @@ def _become(order: dict[str, Any], log: int, inherited: tuple[socket.socket, ...
         os.chdir(order["directory"])
         os.environ.clear()
         os.environ.update(order["environment"])
-        code = serve_pod(os.environ)
+        code = pod(os.environ)
     except BaseException as error:  # noqa: BLE001 - the last line of a pod's log, as an interpreter would write it
         os.write(1, f"{type(error).__name__}: {error}\n".encode())
     finally:
@@ -106,6 +107,9 @@ def _become(order: dict[str, Any], log: int, inherited: tuple[socket.socket, ...
 
 
 if __name__ == "__main__":
+    # Here, since the kubelet imports this module and needs none of that.
+    from hmsdr.lab.hms.service import main
+
     gc.collect()
     gc.freeze()  # what is loaded is shared by every pod: no collection shall touch its pages
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), main)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from hmsdr.drivers.prometheus import AlertRule
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, StepContext
 from hmsdr.runbook.actions.database import RegionArgs
+
+if TYPE_CHECKING:  # the driver is imported when it is used
+    from hmsdr.drivers.prometheus import AlertRule
 
 
 class RegionWatched(Action[RegionArgs]):
