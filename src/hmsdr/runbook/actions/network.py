@@ -16,7 +16,6 @@ from hmsdr.decide.authority import Authority, Phase
 from hmsdr.decide.deadpeers import Peer, Session, peers
 from hmsdr.drivers.agent_answers import AgentStatus
 from hmsdr.drivers.errors import DriverError, PermanentError, TemporaryError
-from hmsdr.drivers.postgres_sessions import end_sessions, stuck_sessions
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
@@ -188,6 +187,8 @@ class EndDeadSessions(Action[EndDeadArgs]):
     async def act(self, context: StepContext, args: EndDeadArgs) -> Mapping[str, Any]:
         """End exactly those, once it is sure that this is the writer."""
         instance = context.systems.playbook.regions[args.region].postgres
+        from hmsdr.drivers.postgres_sessions import end_sessions  # noqa: PLC0415 - its client is loaded when used
+
         record = await context.systems.authority.read_authority()
         if record.holder is None or record.holder.instance != instance.instance:
             raise PermanentError(
@@ -201,6 +202,8 @@ class EndDeadSessions(Action[EndDeadArgs]):
 
     @staticmethod
     async def _stuck(context: StepContext, args: EndDeadArgs) -> tuple[tuple[Session, Peer], ...]:
+        from hmsdr.drivers.postgres_sessions import stuck_sessions  # noqa: PLC0415 - its client is loaded when used
+
         instance = context.systems.playbook.regions[args.region].postgres
         sessions, known = await stuck_sessions(
             instance, older=args.older_than, deadline=context.remaining(at_most=5)

@@ -6,15 +6,17 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hmsdr.drivers.agent_answers import AgentStatus, DataAnswer
 from hmsdr.drivers.errors import DriverError, PermanentError
-from hmsdr.drivers.nameservers import NameAnswer, ask, servers_of
 from hmsdr.playbook.base import Model
 from hmsdr.playbook.model import Playbook
 from hmsdr.runbook.action import Action, Check, Manual, RegionName, StepContext, agent_key
 from hmsdr.runbook.actions.database import psql
+
+if TYPE_CHECKING:  # the driver is imported when it is used
+    from hmsdr.drivers.nameservers import NameAnswer
 
 _ASK_SECONDS = 3.0
 _DATA_SECONDS = 40.0
@@ -80,6 +82,8 @@ class NameLeads(Action[NameArgs]):
     @staticmethod
     async def _answers(playbook: Playbook, deadline: float) -> tuple[bool, tuple[NameAnswer, ...]]:
         """Whether the zone names its servers, and what they and the resolvers answer."""
+        from hmsdr.drivers.nameservers import ask, servers_of  # noqa: PLC0415 - see above
+
         traffic = playbook.traffic
         zone = await servers_of(traffic.hosted_zone, traffic.resolvers, deadline=deadline)
         servers: list[str | None] = [*zone, *traffic.resolvers]
