@@ -20,7 +20,7 @@ drill: setup  ## Kill a region of a hospital under traffic, fail over, report; A
 	@.venv/bin/hmsdr drill run regional-outage --dir .hmsdr/drill-lab $(ARGS)
 
 test: lint  ## Lint, then run all tests; ARGS="-k name" selects some
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python scripts/suite.py $(ARGS)
 
 bench:  ## Failover, detection, switchover beside Patroni, watching, journal, simulator; ROUNDS=9 OUT=DIR
 	@scripts/setup.sh bench
