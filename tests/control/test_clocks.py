@@ -28,9 +28,12 @@ FOR_PEOPLE = {
     "control/server.py": "tells a reused pid from another boot, where the process itself cannot be looked at",
     "control/sighting.py": "when the primary was last seen, to be shown",
     "control/watch.py": "the moments in a trigger's account",
+    "drivers/gateway.py": "a Retry-After that names a date",
+    "drivers/webhook.py": "a Retry-After that names a date",
     "log/etcd.py": "the moment of an event",
     "log/sqlite.py": "the moment of an event",
     "runbook/actions/notification.py": "the moment a message was sent",
+    "runbook/actions/reaching.py": "the age of what an agent saw: a jump says that sides do not see each other, and the step looks again",
     "runbook/actions/shifting.py": "how long users were held at a share, also over a runner's death, and of when Prometheus's figures "
     "are: a jump may cut a soak short, and never what it takes of figures to go on",
     "runbook/gap.py": "the age of a figure that is shown",
